@@ -1,0 +1,1 @@
+"""The networks: one backbone, and what stands on it."""
