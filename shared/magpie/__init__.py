@@ -1,0 +1,1 @@
+"""Magpie: visual product search that a shop runs in its own AWS account."""

@@ -1,0 +1,1 @@
+"""Nearest neighbours: the filter language, the engines, the objects that they hold."""

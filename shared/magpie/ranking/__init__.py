@@ -1,0 +1,1 @@
+"""Candidates to hits, by one customer's ranking config."""

@@ -1,0 +1,1 @@
+"""The generated contracts over every transport: native gRPC, Lambda, in process, HTTP."""

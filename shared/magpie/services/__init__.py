@@ -1,0 +1,1 @@
+"""The servicers: each translates one contract into calls of the library."""

@@ -1,0 +1,77 @@
+"""All settings, read from the environment in this one place.
+
+| variable | meaning | default |
+|---|---|---|
+| MAGPIE_REDIS_URL | Redis or Valkey with the catalogue | redis://127.0.0.1:6379/0 |
+| MAGPIE_BUCKET | bucket of uploads and ranking configs | magpie |
+| MAGPIE_BUNDLE | folder of the bundle in use | the default bundle |
+| MAGPIE_STAGES | `local`: the api function runs all stages in process; `lambda`: it invokes the other functions | local |
+| MAGPIE_FUNCTION_PREFIX | functions are named PREFIX-detection and so on | magpie |
+| MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
+| MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |
+| MAGPIE_MAX_RECEIVES | after so many failed attempts an event is parked | 5 |
+| MAGPIE_THREADS | threads of one model run | 2 |
+| AWS_ENDPOINT_URL, AWS_REGION and the other AWS_* | as boto3 reads them | |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from magpie.errors import FailedPrecondition
+
+# In a checkout bundles/ lies beside shared/; in a Lambda layer beside python/.
+_BUNDLE_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "bundles" / "default",
+    Path("/opt/bundles/default"),
+)
+
+
+def default_bundle() -> Path:
+    """Folder of the committed bundle."""
+    return next((folder for folder in _BUNDLE_FOLDERS if folder.is_dir()), _BUNDLE_FOLDERS[0])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process's settings."""
+
+    redis_url: str
+    bucket: str
+    bundle: Path
+    stages: Literal["local", "lambda"] = "local"
+    function_prefix: str = "magpie"
+    next_queue_url: str = ""
+    parking_queue_url: str = ""
+    max_receives: int = 5
+    threads: int = 2
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Raises FailedPrecondition naming a variable whose value is no good."""
+        env = os.environ if environment is None else environment
+        stages = env.get("MAGPIE_STAGES", "local")
+        if stages not in ("local", "lambda"):
+            raise FailedPrecondition(f"MAGPIE_STAGES must be `local` or `lambda`, got {stages!r}")
+        return cls(
+            redis_url=env.get("MAGPIE_REDIS_URL", "redis://127.0.0.1:6379/0"),
+            bucket=env.get("MAGPIE_BUCKET", "magpie"),
+            bundle=Path(env["MAGPIE_BUNDLE"]) if env.get("MAGPIE_BUNDLE") else default_bundle(),
+            stages=stages,  # type: ignore[arg-type]  # narrowed above
+            function_prefix=env.get("MAGPIE_FUNCTION_PREFIX", "magpie"),
+            next_queue_url=env.get("MAGPIE_NEXT_QUEUE_URL", ""),
+            parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
+            max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
+            threads=_positive(env, "MAGPIE_THREADS", 2),
+        )
+
+
+def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise FailedPrecondition(f"{name} must be a whole number of at least 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,1 @@
+"""From bytes to vectors: decode, preprocess, detect, suppress, embed."""
