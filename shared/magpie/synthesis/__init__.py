@@ -1,1 +1,1 @@
-"""Pictures made by code: products, cut-outs, scenes with exact boxes. For training and for the sample shop."""
+"""Pictures made by code: products, cut-outs, scenes with exact boxes, for training and the sample shop."""

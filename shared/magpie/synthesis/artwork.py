@@ -71,7 +71,7 @@ def word(rng: np.random.Generator) -> str:
     return text.upper() if rng.random() < 0.5 else text.capitalize()
 
 
-def pattern(rng: np.random.Generator, palette: Palette, width: int, height: int) -> Image.Image:
+def pattern(rng: np.random.Generator, palette: Palette, width: int, height: int) -> Image.Image:  # noqa: PLR0912 - one branch a kind
     """A printed ground, RGB of width x height px."""
     image = Image.new("RGB", (width, height), palette.base)
     draw = ImageDraw.Draw(image)
@@ -99,10 +99,9 @@ def pattern(rng: np.random.Generator, palette: Palette, width: int, height: int)
             draw.line(line, palette.second, max(2, step // 2), joint="curve")
     elif kind == "blobs":
         for _ in range(int(rng.integers(6, 22))):
-            x, y, r = rng.uniform(0, width), rng.uniform(0, height), step * rng.uniform(0.3, 1.2)
-            draw.ellipse(
-                [x - r, y - r, x + r, y + r], palette.second if rng.random() < 0.7 else palette.accent
-            )
+            left, top, wide = rng.uniform(0, width), rng.uniform(0, height), step * rng.uniform(0.6, 2.4)
+            fill = palette.second if rng.random() < 0.7 else palette.accent
+            draw.ellipse([left, top, left + wide, top + wide], fill)
     elif kind == "bands":
         edges = np.sort(rng.uniform(0, height, size=4))
         draw.rectangle([0, edges[0], width, edges[1]], palette.second)
@@ -115,6 +114,7 @@ def emblem(
     draw: ImageDraw.ImageDraw,
     centre: tuple[float, float],
     radius: float,
+    *,
     fill: Colour,
     ground: Colour,
 ) -> None:
@@ -193,7 +193,14 @@ def artwork(rng: np.random.Generator, palette: Palette, width: int, height: int)
     sign_first = rng.random() < 0.6
     sign_y = top + tall * (0.3 if sign_first else 0.7)
     text_y = top + tall * (0.55 if sign_first else 0.12)
-    emblem(rng, draw, (width / 2, sign_y), min(width * 0.25, tall * 0.22), palette.accent, palette.paper)
+    emblem(
+        rng,
+        draw,
+        (width / 2, sign_y),
+        min(width * 0.25, tall * 0.22),
+        fill=palette.accent,
+        ground=palette.paper,
+    )
     lettering(draw, word(rng), (width * 0.2, text_y, width * 0.8, text_y + tall * 0.2), palette.ink)
     if rng.random() < 0.7:
         line_y = text_y + tall * 0.25

@@ -16,7 +16,7 @@ AREA = (0.02, 0.97)  # share of the picture that a product may cover
 def flood_from_border(open_pixels: Mask) -> Mask:
     """The open pixels that are 4-connected to the border through open pixels.
 
-    Sweeps whole runs of open pixels along rows, then columns, until nothing changes: a dozen sweeps for a usual picture.
+    Sweeps whole runs of open pixels along rows, then columns, until nothing changes: usually a dozen sweeps.
     """
     reached = np.zeros_like(open_pixels)
     reached[[0, -1], :] = open_pixels[[0, -1], :]
@@ -38,7 +38,7 @@ def _fill_runs(reached: Mask, open_pixels: Mask) -> Mask:
 
 
 def cut_from_white(image: Image.Image) -> Image.Image | None:
-    """The product as RGBA, cropped to it, with an edge about a pixel soft. None if the ground is not white."""
+    """The product as RGBA, cropped to it, its edge a pixel soft. None if the ground is not white."""
     pixels = np.asarray(image.convert("RGB"))
     white = pixels.min(axis=2) >= WHITE
     border = np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]])

@@ -1,8 +1,8 @@
 """Packshots drawn by code: `render("bottle", seed=7, size=256)` is always the same bottle, on a clear ground.
 
-A family says which parts a product has: outlines in a unit square (x right, y down), what covers each and how light
-falls on it. The seed picks proportions, colours and print. Training and the sample shop draw from different families,
-so the shop shows products that no model has seen.
+A family says which parts a product has: outlines in a unit square (x right, y down), what covers each and how
+light falls on it. The seed picks proportions, colours and print. Training and the sample shop draw from
+different families, so the shop shows products that no model has seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUPERSAMPLE = 2
 
 @dataclass(frozen=True)
 class Part:
-    """One piece: its outline (unit square), its cover, and whether it is lit as a cylinder, a ball or a plane."""
+    """One piece: its outline (unit square), its cover, and whether it is lit as cylinder, ball or plane."""
 
     outline: Sequence[Point]
     cover: Cover
@@ -149,7 +149,8 @@ def pouch(rng: np.random.Generator, palette: Palette) -> list[Part]:
 def ball(rng: np.random.Generator, palette: Palette) -> list[Part]:
     radius = rng.uniform(0.35, 0.46)
     outline = ellipse(0.5, 0.5, radius, radius * rng.uniform(0.75, 1.0))
-    return [Part(outline, "pattern" if rng.random() < 0.6 else "print", "ball")]
+    valve = ellipse(float(rng.uniform(0.4, 0.6)), 0.4, 0.012, 0.012)
+    return [Part(outline, "pattern" if rng.random() < 0.6 else "print", "ball"), Part(valve, palette.ink)]
 
 
 def book(rng: np.random.Generator, palette: Palette) -> list[Part]:
@@ -204,6 +205,7 @@ def can(rng: np.random.Generator, palette: Palette) -> list[Part]:
         Part(body, "print", "round"),
         Part(ellipse(0.5, top, half * 0.85, 0.025), metal),
         Part(ellipse(0.5, top, half * 0.7, 0.015), (150, 153, 158)),
+        Part(ellipse(0.5, top, half * 0.2, 0.008), palette.accent),
     ]
 
 
@@ -312,7 +314,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def render(family: str, seed: int, size: int = 256, variant: int = 0) -> Image.Image:
-    """One product, RGBA, `size` px square, cropped by nothing. A variant keeps shape and print in other colours.
+    """One product, RGBA, `size` px square, on a clear ground. A variant has the same shape in other colours.
 
     Raises InvalidArgument for an unknown family.
     """

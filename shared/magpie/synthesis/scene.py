@@ -58,7 +58,7 @@ def compose(
     ground: Image.Image,
     style: SceneStyle = DEFAULT_STYLE,
 ) -> Scene:
-    """Place RGBA cut-outs, later ones in front, on an RGB ground and photograph it. Same `rng` state, same scene."""
+    """Place RGBA cut-outs, later ones in front, on a ground and photograph it. The `rng` state decides all."""
     image = ground.convert("RGB")
     owner = np.full((image.height, image.width), -1, np.int16)
     pixels: list[int] = []  # of each object, hidden ones included
@@ -90,7 +90,7 @@ def extent_of(mask: NDArray[np.bool_]) -> Box:
 def warped(
     rng: np.random.Generator, cutout: Image.Image, longer_side: float, style: SceneStyle
 ) -> Image.Image:
-    """The cut-out turned and seen at an angle, about `longer_side` px long, on a canvas that holds all of it."""
+    """The cut-out turned and seen at an angle, about `longer_side` px long, on a canvas that holds it."""
     scale = longer_side / max(cutout.size)
     width, height = max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale))
     small = cutout.convert("RGBa").resize(
@@ -110,7 +110,7 @@ def warped(
 
 
 def perspective_coefficients(to: NDArray[np.float64], source: NDArray[np.float64]) -> tuple[float, ...]:
-    """The eight numbers that Pillow wants: they send each corner in `to` (4, 2) to its corner in `source` (4, 2)."""
+    """Pillow's eight numbers that send each corner in `to` (4, 2) to its corner in `source` (4, 2)."""
     rows, right = [], []
     for (x, y), (u, v) in zip(to, source, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -138,7 +138,7 @@ def photographed(rng: np.random.Generator, image: Image.Image, style: SceneStyle
 def _place(
     rng: np.random.Generator, patch: Image.Image, size: tuple[int, int], taken: list[Box], overlap: float
 ) -> tuple[tuple[int, int], Box]:
-    """Upper left corner in px for the patch, centre inside the middle 80 %: the emptiest of eight random places."""
+    """Upper left corner in px for the patch, centre in the middle 80 %: the emptiest of eight places."""
     best: tuple[float, tuple[int, int], Box] | None = None
     for _ in range(8):
         x = round(rng.uniform(0.1, 0.9) * size[0] - patch.width / 2)
