@@ -58,7 +58,7 @@ def compose(
     ground: Image.Image,
     style: SceneStyle = DEFAULT_STYLE,
 ) -> Scene:
-    """Place RGBA cut-outs, later ones in front, on a ground and photograph it. The `rng` state decides all."""
+    """Place RGBA cut-outs, later ones in front, on a ground and photograph it. `rng` decides all."""
     image = ground.convert("RGB")
     owner = np.full((image.height, image.width), -1, np.int16)
     pixels: list[int] = []  # of each object, hidden ones included
