@@ -1,0 +1,148 @@
+"""Candidates to hits, in the one fixed order.
+
+filter -> fuse the spaces -> boosts -> best object of each product -> variants -> near-duplicates -> cut-off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magpie.index.filter import parse
+from magpie.ranking import fusion
+from magpie.ranking.near_duplicates import representatives
+from magpie.v1.product_pb2 import Product
+from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
+from magpie.v1.reranking_pb2 import Hit, Reason
+from magpie.v1.search_pb2 import Candidate
+
+
+def rank(
+    config: RankingConfig,
+    candidates: Sequence[Candidate],
+    products: Mapping[str, Product],
+    limit: int,
+    explain: bool = False,
+) -> list[Hit]:
+    """The best `limit` products, best first; ties go to the smaller product id.
+
+    `config` is validated (`ranking.config.validate`); `products` holds every product that a candidate names.
+    """
+    allowed = set(products)
+    if config.filter:
+        condition = parse(config.filter)
+        allowed = {id_ for id_, product in products.items() if condition.matches(product)}
+    candidates = [candidate for candidate in candidates if candidate.product_id in allowed]
+    if not candidates:
+        return []
+
+    spaces = [space for space, weight in config.fusion.weights.items() if weight > 0]
+    similarities = np.array([[c.similarity[space] for space in spaces] for c in candidates], np.float64)
+    ids = sorted({candidate.product_id for candidate in candidates})
+    number = {id_: n for n, id_ in enumerate(ids)}
+    product_of = np.array([number[candidate.product_id] for candidate in candidates], np.intp)
+    shares = _shares(config.fusion, spaces, similarities, product_of)
+    boosts = _boosts(config, [products[id_] for id_ in ids])  # (P, B)
+    scores = shares.sum(axis=1) + boosts.sum(axis=1)[product_of]
+
+    # Best object of each product: np.lexsort is stable, so equal scores fall to the smaller id, then the first object.
+    order = np.lexsort((product_of, -scores))
+    _, first = np.unique(product_of[order], return_index=True)
+    best_first = [int(row) for row in order[np.sort(first)]]
+    if config.HasField("min_score"):
+        best_first = [row for row in best_first if scores[row] >= config.min_score]
+
+    stands_for: dict[int, list[int]] = {row: [] for row in best_first}
+    if config.group_variants:
+        stands_for = _group_variants([products[c.product_id].group for c in candidates], best_first)
+    if config.near_duplicate_similarity > 0 and stands_for:
+        stands_for = _merge_near_duplicates(candidates, stands_for, config.near_duplicate_similarity)
+
+    hits = []
+    for row in list(stands_for)[:limit]:
+        candidate = candidates[row]
+        hit = Hit(
+            product_id=candidate.product_id,
+            score=scores[row],
+            title=products[candidate.product_id].title,
+            image_sha256=candidate.image_sha256,
+            box=candidate.box,
+            stands_for=[candidates[other].product_id for other in stands_for[row]],
+        )
+        if explain:
+            hit.reasons.extend(_space_reasons(config.fusion, spaces, similarities[row], shares[row]))
+            hit.reasons.extend(_boost_reasons(config, boosts[product_of[row]]))
+        hits.append(hit)
+    return hits
+
+
+def _shares(
+    rule: Fusion, spaces: Sequence[str], similarities: fusion.Similarities, product_of: NDArray[np.intp]
+) -> fusion.Shares:
+    weights = np.array([rule.weights[space] for space in spaces])
+    weights /= weights.sum()
+    if rule.method == Fusion.METHOD_RRF:
+        return fusion.reciprocal_rank(similarities, product_of, weights, rule.rrf_k)
+    return fusion.weighted(similarities, weights)
+
+
+def _boosts(config: RankingConfig, products: Sequence[Product]) -> NDArray[np.float64]:
+    """What each boost adds to each product: (P, B)."""
+    conditions = [parse(boost.filter) for boost in config.boosts]
+    return np.array(
+        [
+            [
+                boost.weight if condition.matches(product) else 0.0
+                for boost, condition in zip(config.boosts, conditions, strict=True)
+            ]
+            for product in products
+        ]
+    ).reshape(len(products), len(conditions))
+
+
+def _group_variants(groups: Sequence[str], best_first: Sequence[int]) -> dict[int, list[int]]:
+    """Kept row -> rows of the same group ranked below it. A product without a group stands alone."""
+    kept: dict[int, list[int]] = {}
+    leader: dict[str, int] = {}
+    for row in best_first:
+        group = groups[row]
+        if group and group in leader:
+            kept[leader[group]].append(row)
+            continue
+        kept[row] = []
+        if group:
+            leader[group] = row
+    return kept
+
+
+def _merge_near_duplicates(
+    candidates: Sequence[Candidate], stands_for: dict[int, list[int]], threshold: float
+) -> dict[int, list[int]]:
+    rows = list(stands_for)
+    identity = np.stack([np.frombuffer(candidates[row].identity, "<f4") for row in rows])
+    merged: dict[int, list[int]] = {}
+    for kept, joined in representatives(identity, range(len(rows)), threshold).items():
+        merged[rows[kept]] = stands_for[rows[kept]] + [
+            other for place in joined for other in (rows[place], *stands_for[rows[place]])
+        ]
+    return merged
+
+
+def _space_reasons(
+    rule: Fusion, spaces: Sequence[str], similarities: NDArray[np.float64], shares: NDArray[np.float64]
+) -> list[Reason]:
+    how = "reciprocal rank, weight" if rule.method == Fusion.METHOD_RRF else "weight"
+    return [
+        Reason(term=space, value=share, note=f"similarity {similarity:.3f}, {how} {rule.weights[space]:g}")
+        for space, similarity, share in zip(spaces, similarities, shares, strict=True)
+    ]
+
+
+def _boost_reasons(config: RankingConfig, added: NDArray[np.float64]) -> list[Reason]:
+    return [
+        Reason(term=f"boost: {boost.name or boost.filter}", value=value, note=boost.filter)
+        for boost, value in zip(config.boosts, added, strict=True)
+        if value
+    ]

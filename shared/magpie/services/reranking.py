@@ -1,0 +1,39 @@
+"""RerankingService: pure ranking, the request holds all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from magpie.errors import InvalidArgument
+from magpie.ranking.config import validate
+from magpie.ranking.rank import rank
+from magpie.rpc.context import CallContext
+from magpie.v1 import reranking_pb2, reranking_pb2_grpc
+
+
+class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
+    """Ranks for whoever asks. `spaces` are those of the bundle, which the config's weights must name."""
+
+    def __init__(self, spaces: Collection[str]) -> None:
+        self._spaces = spaces
+
+    def Rerank(  # type: ignore[override]  # our context on every transport
+        self, request: reranking_pb2.RerankRequest, context: CallContext
+    ) -> reranking_pb2.RerankResponse:
+        context.require_customer()
+        if not 1 <= request.limit <= 100:
+            raise InvalidArgument("limit", f"must lie in [1, 100], got {request.limit}")
+        config = validate(request.config, self._spaces)
+        products = {product.id: product for product in request.products}
+        for row, result in enumerate(request.results):
+            for candidate in result.candidates:
+                if candidate.product_id not in products:
+                    raise InvalidArgument(
+                        "products", f"lacks {candidate.product_id!r}, which results[{row}] names as a candidate"
+                    )
+        return reranking_pb2.RerankResponse(
+            results=[
+                reranking_pb2.HitList(hits=rank(config, r.candidates, products, request.limit, request.explain))
+                for r in request.results
+            ]
+        )
