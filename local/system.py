@@ -1,0 +1,228 @@
+"""The local system: which processes it has, in which order they start and stop, and how they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from local import aws_server, ports, redis_server, resources
+from local.home import Home, RunState
+from local.process import ProcessSpec, find, memory_mb, start, stop, tail
+from magpie.errors import FailedPrecondition, Unavailable
+
+WORKERS = tuple(f"{stage}-worker" for stage in resources.STAGES)
+# A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.
+_STALE_SECONDS = 2 * resources.VISIBILITY_SECONDS
+_START_SECONDS = 90.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One line of `magpie status`."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    memory_mb: float | None
+    health: str  # `ok`, `stopped`, or what is wrong
+
+
+class System:
+    """The processes of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def up(self, wanted_ports: dict[str, int], own_redis_url: str, tell: Tell) -> list[str]:
+        """Start what does not work, and wait until all does. Names of what was started.
+
+        Raises Unavailable with the end of the log of what did not start.
+        """
+        self._home.make()
+        with self._home.locked():
+            state = self._home.run_state()
+            self._settle_redis(state, own_redis_url)
+            self._settle_ports(state, wanted_ports)
+            started = [*self._bring_up(state, self._redis(state), tell)]
+            started += self._bring_up(state, [self._aws(state)], tell)
+            queues = resources.ensure(state.aws_url)
+            functions = [*self._workers(state, queues), self._api(state)]
+            started += self._bring_up(state, functions, tell)
+        return started
+
+    def down(self, tell: Tell) -> list[str]:
+        """Stop everything; callers first, so that what they call is still there. Names of what was stopped."""
+        stopped = []
+        with self._home.locked():
+            state = self._home.run_state()
+            # ministack saves its queues when it stops by itself; a worker finishes its batch.
+            for name in ("api", *WORKERS, "aws", "redis"):
+                running = state.processes.pop(name, None)
+                if find(running) is None:
+                    continue
+                tell(f"stopping {name}")
+                if not stop(running, resources.VISIBILITY_SECONDS):
+                    tell(f"{name} did not stop by itself and was ended")
+                stopped.append(name)
+                self._home.write_run_state(state)
+        return stopped
+
+    def status(self) -> list[ProcessStatus]:
+        """How every process is."""
+        state = self._home.run_state()
+        return [self._status(state, spec) for spec in self._specs(state)] if state.ports else []
+
+    def running(self) -> RunState:
+        """Where the parts of a running system are. Raises FailedPrecondition if it is not running."""
+        state = self._home.run_state()
+        if find(state.processes.get("api")) is None:
+            raise FailedPrecondition(
+                f"no local system is running in {self._home.folder}: start it with "
+                f"`magpie up{'' if str(self._home.folder) == '.magpie' else f' --home {self._home.folder}'}`"
+            )
+        return state
+
+    def _status(self, state: RunState, spec: ProcessSpec) -> ProcessStatus:
+        process = find(state.processes.get(spec.name))
+        port = state.ports.get(spec.port)
+        if process is None:
+            return ProcessStatus(spec.name, None, port, None, "stopped")
+        return ProcessStatus(spec.name, process.pid, port, memory_mb(process), spec.probe() or "ok")
+
+    def _settle_redis(self, state: RunState, own_redis_url: str) -> None:
+        """The user's own Redis, if one is named; ours is stopped then."""
+        if own_redis_url != state.own_redis_url:
+            for name in (*WORKERS, "api", "redis"):  # all of them are told of Redis when they start
+                stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
+        state.own_redis_url = own_redis_url
+
+    def _settle_ports(self, state: RunState, wanted: dict[str, int]) -> None:
+        """Ports that are asked for, else those of last time, else free ones."""
+        for name, user in (("redis", "redis"), ("aws", "aws"), ("grpc", "api"), ("http", "api")):
+            port = wanted.get(name) or state.ports.get(name)
+            if port == state.ports.get(name) and find(state.processes.get(user)) is not None:
+                continue  # ours has it
+            if port is None or (name not in wanted and not ports.is_free(port)):
+                port = ports.free_port()
+            elif not ports.is_free(port):
+                raise FailedPrecondition(f"--{name}-port: {port} is taken by another program; choose another")
+            if port != state.ports.get(name):
+                # Whoever was told of the old one has to be started again.
+                dependents = (user,) if user == "api" else (user, *WORKERS, "api")
+                for dependent in dependents:
+                    stop(state.processes.pop(dependent, None), resources.VISIBILITY_SECONDS)
+            state.ports[name] = port
+
+    def _bring_up(self, state: RunState, specs: list[ProcessSpec], tell: Tell) -> list[str]:
+        """Start those that do not work, all at once, then wait for all."""
+        missing = [spec for spec in specs if self._status(state, spec).health != "ok"]
+        for spec in missing:
+            stop(state.processes.get(spec.name), resources.VISIBILITY_SECONDS)
+            self._home.heartbeat(spec.name).unlink(missing_ok=True)
+            tell(f"starting {spec.name}")
+            state.processes[spec.name] = start(spec, self._home.log(spec.name))
+            self._home.write_run_state(state)
+        for spec in missing:
+            self._wait_for(state, spec)
+            tell(f"{spec.name} works")
+        return [spec.name for spec in missing]
+
+    def _wait_for(self, state: RunState, spec: ProcessSpec) -> None:
+        give_up = time.monotonic() + _START_SECONDS
+        while wrong := spec.probe():
+            ended = find(state.processes[spec.name]) is None
+            if ended or time.monotonic() > give_up:
+                log = self._home.log(spec.name)
+                what = "ended" if ended else f"does not answer after {_START_SECONDS:.0f} s ({wrong})"
+                raise Unavailable(f"{spec.name} {what}; the end of {log}:\n{tail(log)}")
+            time.sleep(0.05)
+
+    def _specs(self, state: RunState) -> Iterator[ProcessSpec]:
+        yield from self._redis(state)
+        yield self._aws(state)
+        yield from self._workers(state, None)
+        yield self._api(state)
+
+    def _redis(self, state: RunState) -> list[ProcessSpec]:
+        if state.own_redis_url:
+            if wrong := redis_server.probe(state.own_redis_url):
+                raise Unavailable(f"--redis-url: {state.own_redis_url} does not answer: {wrong}")
+            return []
+        return [
+            ProcessSpec(
+                "redis",
+                redis_server.command(state.ports["redis"], self._home.redis_data),
+                {},
+                lambda: redis_server.probe(state.redis_url),
+                "redis",
+            )
+        ]
+
+    def _aws(self, state: RunState) -> ProcessSpec:
+        return ProcessSpec(
+            "aws",
+            aws_server.command(),
+            aws_server.environment(state.ports["aws"], self._home.aws_data),
+            lambda: aws_server.probe(state.aws_url),
+            "aws",
+        )
+
+    def _workers(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
+        for stage, name in zip(resources.STAGES, WORKERS, strict=True):
+            heartbeat = self._home.heartbeat(name).resolve()
+            environment = state.environment() | {
+                # One thread each: they share the cores with one another and with the api.
+                "MAGPIE_THREADS": "1",
+                "AWS_LAMBDA_FUNCTION_NAME": f"magpie-{stage}",
+            }
+            if queues is not None:
+                environment["MAGPIE_NEXT_QUEUE_URL"] = queues.after(stage)
+                environment["MAGPIE_PARKING_QUEUE_URL"] = queues.parked[stage]
+            yield ProcessSpec(
+                name,
+                [sys.executable, "-m", "local.worker", stage, str(heartbeat)],
+                _ours(environment),
+                lambda heartbeat=heartbeat: _heartbeat_probe(heartbeat),
+            )
+
+    def _api(self, state: RunState) -> ProcessSpec:
+        return ProcessSpec(
+            "api",
+            [sys.executable, "-m", "local.api", str(state.ports["grpc"]), str(state.ports["http"])],
+            _ours(state.environment()),
+            lambda: _grpc_probe(state.grpc_address),
+            "grpc",
+        )
+
+
+def _ours(environment: dict[str, str]) -> dict[str, str]:
+    """Powertools without X-Ray, and the folder in which `local` and `functions` lie."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+    return environment | {"POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _heartbeat_probe(heartbeat: Path) -> str:
+    try:
+        age = time.time() - heartbeat.stat().st_mtime
+    except FileNotFoundError:
+        return "not ready"
+    return "" if age < _STALE_SECONDS else f"no sign of life for {age:.0f} s"
+
+
+def _grpc_probe(address: str) -> str:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "not serving"
