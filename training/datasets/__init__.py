@@ -1,0 +1,1 @@
+"""Folders of pictures, read as examples; and how an example becomes a training picture."""

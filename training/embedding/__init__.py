@@ -1,0 +1,1 @@
+"""Training the embedder: its batches, its losses, its command."""

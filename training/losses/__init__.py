@@ -1,0 +1,1 @@
+"""Losses, a file each, named as the papers name them."""

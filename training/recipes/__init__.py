@@ -1,0 +1,1 @@
+"""The trainings that made a bundle, by name."""
