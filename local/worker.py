@@ -1,7 +1,7 @@
 """One function behind its queue: `python -m local.worker detection HEARTBEAT_FILE`.
 
-It does what Lambda's event source does on AWS: takes up to ten messages, invokes the function's own handler, deletes
-what the handler did not report as failed, and slows down while everything fails.
+It does what Lambda's event source does on AWS: takes up to ten messages, invokes the function's own handler,
+deletes what the handler did not report as failed, and slows down while everything fails.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from local.resources import VISIBILITY_SECONDS
 BATCH = 10
 POLL_SECONDS = 2  # a long poll returns at once when there is a message
 LONGEST_PAUSE_SECONDS = 15.0
-# Until the next attempt at one message, by the number of attempts so far. The five that an event has take about a
-# minute, so that it outlives a Redis that is away for a while.
+# Until the next attempt at one message, by the number of attempts so far. The five that an event has take about
+# a minute, so that it outlives a Redis that is away for a while.
 RETRY_SECONDS = (2, 5, 15, 30)
 
 Handler = Callable[[dict[str, Any], LambdaContext], Any]
@@ -130,7 +130,8 @@ class Worker:
 
 def _entries(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"Id": str(place), "ReceiptHandle": message["ReceiptHandle"]} for place, message in enumerate(messages)
+        {"Id": str(place), "ReceiptHandle": message["ReceiptHandle"]}
+        for place, message in enumerate(messages)
     ]
 
 
