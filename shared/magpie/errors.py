@@ -57,7 +57,7 @@ class NotFound(MagpieError):
 
 
 class FailedPrecondition(MagpieError):
-    """The request is right but the state forbids it: a stale version, a bundle that does not match its card."""
+    """The request is right but the state forbids it: a bundle that does not match its card."""
 
     code = "FAILED_PRECONDITION"
     retryable = False

@@ -45,7 +45,7 @@ WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of every pair: (N, 4), (M, 4) -> (N, M). A box of no area has IoU 0 with all."""
+    """Intersection over union of every pair: (N, 4), (M, 4) -> (N, M). A box of no area has IoU 0."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.clip(bottom_right - top_left, 0.0, None)

@@ -5,7 +5,7 @@
 | MAGPIE_REDIS_URL | Redis or Valkey with the catalogue | redis://127.0.0.1:6379/0 |
 | MAGPIE_BUCKET | bucket of uploads and ranking configs | magpie |
 | MAGPIE_BUNDLE | folder of the bundle in use | the default bundle |
-| MAGPIE_STAGES | `local`: the api function runs all stages in process; `lambda`: it invokes the other functions | local |
+| MAGPIE_STAGES | api function: `local` runs the stages in process, `lambda` invokes the others | local |
 | MAGPIE_FUNCTION_PREFIX | functions are named PREFIX-detection and so on | magpie |
 | MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
 | MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |

@@ -1,7 +1,7 @@
 """Retrieval metrics of one query. A ranking is a list of ids, best first, each at most once.
 
-Manning, Raghavan, Schuetze, Introduction to Information Retrieval, ch. 8; nDCG with the exponential gain 2^grade - 1
-(Burges et al. 2005), which is the one that web search uses.
+Manning, Raghavan, Schuetze, Introduction to Information Retrieval, ch. 8; nDCG with the exponential gain
+2^grade - 1 (Burges et al. 2005), which is the one that web search uses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def recall_at_k(ranking: Sequence[str], relevant: Collection[str], k: int) -> fl
 
 
 def ndcg_at_k(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:
-    """Discounted cumulative gain of the first k over that of the ideal order, [0, 1]; 0 if every grade is 0."""
+    """Discounted cumulative gain of the first k over that of the ideal order; 0 if every grade is 0."""
     gained = _dcg([grades.get(id_, 0.0) for id_ in ranking[:k]])
     ideal = _dcg(sorted(grades.values(), reverse=True)[:k])
     return gained / ideal if ideal > 0 else 0.0

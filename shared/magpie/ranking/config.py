@@ -34,7 +34,10 @@ def checksum(config: RankingConfig) -> str:
 
 
 def validate(config: RankingConfig, spaces: Collection[str]) -> RankingConfig:
-    """A copy with its defaults filled in. Raises InvalidArgument naming the field, FilterSyntax for a bad filter."""
+    """A copy with its defaults filled in.
+
+    Raises InvalidArgument naming the field, FilterSyntax for a filter that does not parse.
+    """
     checked = RankingConfig()
     checked.CopyFrom(config)
     _check_fusion(checked.fusion, spaces)
@@ -59,7 +62,8 @@ def _check_fusion(fusion: Fusion, spaces: Collection[str]) -> None:
     if fusion.method == Fusion.METHOD_UNSPECIFIED:
         fusion.method = Fusion.METHOD_WEIGHTED
     if not fusion.weights:
-        fusion.weights.update({s: w for s, w in DEFAULT_WEIGHTS.items() if s in spaces} or dict.fromkeys(spaces, 1.0))
+        known = {space: weight for space, weight in DEFAULT_WEIGHTS.items() if space in spaces}
+        fusion.weights.update(known or dict.fromkeys(spaces, 1.0))
     for space, weight in fusion.weights.items():
         field = f"fusion.weights['{space}']"
         if space not in spaces:

@@ -1,7 +1,7 @@
 """Fusion of the spaces: many similarities of a candidate become one score.
 
-Both rules return one share a space, (N, S), whose row sums are the scores, so that every score can be explained
-term by term.
+Both rules return one share a space, (N, S), whose row sums are the scores, so that every score can be
+explained term by term.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def weighted(similarities: Similarities, weights: NDArray[np.float64]) -> Shares
 def reciprocal_rank(
     similarities: Similarities, products: NDArray[np.intp], weights: NDArray[np.float64], k: float
 ) -> Shares:
-    """Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009), scaled so that rank 1 in every space scores 1.
+    """Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009), scaled: rank 1 in every space scores 1.
 
-    `products` (N,) numbers the product of each candidate: products are ranked, by their best object in each space,
-    so that a product with many pictures does not push the others down.
+    `products` (N,) numbers the product of each candidate: products are ranked, by their best object in each
+    space, so that a product with many pictures does not push the others down.
     """
     shares = np.empty_like(similarities)
     for space in range(similarities.shape[1]):

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def representatives(identity: NDArray[np.float32], order: Sequence[int], threshold: float) -> dict[int, list[int]]:
+def representatives(
+    identity: NDArray[np.float32], order: Sequence[int], threshold: float
+) -> dict[int, list[int]]:
     """Greedy, best first: kept row -> the rows that it stands for.
 
-    `identity` (N, d) unit norm; `order` the rows, best first. A row joins the first kept row whose cosine similarity
-    to it is at least `threshold`.
+    `identity` (N, d) unit norm; `order` the rows, best first. A row joins the first kept row whose cosine
+    similarity to it is at least `threshold`.
     """
     rank = np.asarray(order, np.intp)
     similar = identity[rank] @ identity[rank].T >= threshold  # (n, n), in ranking order

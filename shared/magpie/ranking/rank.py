@@ -47,7 +47,7 @@ def rank(
     boosts = _boosts(config, [products[id_] for id_ in ids])  # (P, B)
     scores = shares.sum(axis=1) + boosts.sum(axis=1)[product_of]
 
-    # Best object of each product: np.lexsort is stable, so equal scores fall to the smaller id, then the first object.
+    # Best object of each product; equal scores fall to the smaller id, then to the first object.
     order = np.lexsort((product_of, -scores))
     _, first = np.unique(product_of[order], return_index=True)
     best_first = [int(row) for row in order[np.sort(first)]]

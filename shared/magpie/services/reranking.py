@@ -29,11 +29,14 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
             for candidate in result.candidates:
                 if candidate.product_id not in products:
                     raise InvalidArgument(
-                        "products", f"lacks {candidate.product_id!r}, which results[{row}] names as a candidate"
+                        "products",
+                        f"lacks {candidate.product_id!r}, which results[{row}] names as a candidate",
                     )
         return reranking_pb2.RerankResponse(
             results=[
-                reranking_pb2.HitList(hits=rank(config, r.candidates, products, request.limit, request.explain))
+                reranking_pb2.HitList(
+                    hits=rank(config, r.candidates, products, request.limit, request.explain)
+                )
                 for r in request.results
             ]
         )

@@ -181,8 +181,8 @@ def _check(request: visual_search_pb2.SearchRequest) -> None:
     if len(request.image.content) > MAX_PHOTO_BYTES:
         raise InvalidArgument(
             "image.content",
-            f"has {len(request.image.content)} bytes, at most {MAX_PHOTO_BYTES}: shrink the photo (1024 px do) "
-            "or upload it with CatalogService.CreateUpload and send its upload_key",
+            f"has {len(request.image.content)} bytes, at most {MAX_PHOTO_BYTES}: shrink the photo "
+            "(1024 px do), or upload it with CatalogService.CreateUpload and send its upload_key",
         )
     if request.HasField("box"):
         box = request.box
