@@ -1,7 +1,8 @@
-"""One training loop for every model, in the manner of nanoGPT: it reads from top to bottom and can be killed.
+"""One training loop for every model, in the manner of nanoGPT: it reads from top to bottom.
 
-A checkpoint holds the weights, the optimizer, the schedule, the random state and the place in the epoch. Batches
-depend on the seed, the epoch and the step alone, so a resumed run takes the same steps as one never interrupted.
+It can be killed at any time. A checkpoint holds the weights, the optimizer, the schedule, the random state
+and the place in the epoch; batches depend on the seed, the epoch and the step alone. So a resumed run takes
+the same steps as one never interrupted.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from magpie.errors import FailedPrecondition, InvalidArgument
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from magpie.errors import FailedPrecondition, InvalidArgument
 
 
 class Batches(Protocol):
@@ -30,6 +32,14 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Any]:
         """The batches of one epoch from `first_step` on; the same ones whenever it is asked again."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> object: ...
 
 
 def seed_everything(seed: int) -> None:
@@ -61,11 +71,12 @@ def fit(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint, metrics = run_dir / "checkpoint.pt", run_dir / "metrics.jsonl"
+    parts: dict[str, Stateful] = {"task": task, "optimizer": optimizer, "schedule": schedule}
     epoch, step = 0, 0
     if checkpoint.exists():
         if not resume:
             raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
-        epoch, step = _load(checkpoint, task, optimizer, schedule)
+        epoch, step = _load(checkpoint, parts)
         _drop_after(metrics, epoch, step)
 
     while epoch < epochs:
@@ -77,7 +88,7 @@ def fit(
             if not torch.isfinite(loss):
                 raise InvalidArgument("loss", f"{loss.item()} in epoch {epoch}, step {step}: lower the rate")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(task.parameters(), clip_norm)
             optimizer.step()
             schedule.step()
@@ -87,7 +98,7 @@ def fit(
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
             if step % checkpoint_every == 0:
-                _save(checkpoint, task, optimizer, schedule, epoch, step)
+                _save(checkpoint, parts, epoch, step)
         bar.close()
         epoch, step = epoch + 1, 0
         if after_epoch is not None:
@@ -98,17 +109,12 @@ def fit(
             print(
                 f"after epoch {epoch}: " + "  ".join(f"{k} {v:.3f}" for k, v in measured.items()), flush=True
             )
-        _save(checkpoint, task, optimizer, schedule, epoch, step)
+        _save(checkpoint, parts, epoch, step)
 
 
-def _save(
-    path: Path, task: nn.Module, optimizer: Optimizer, schedule: LRScheduler, epoch: int, step: int
-) -> None:
+def _save(path: Path, parts: Mapping[str, Stateful], epoch: int, step: int) -> None:
     """Write a checkpoint so that a kill at any moment leaves the old one or the new one."""
-    state = {
-        "task": task.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+    state = {name: part.state_dict() for name, part in parts.items()} | {
         "epoch": epoch,
         "step": step,
         "random": {
@@ -125,11 +131,11 @@ def _save(
     partial.replace(path)
 
 
-def _load(path: Path, task: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> tuple[int, int]:
+def _load(path: Path, parts: Mapping[str, Stateful]) -> tuple[int, int]:
+    """Restore `parts` and the random state; the epoch and step to go on from."""
     state = torch.load(path, weights_only=False)  # our own file: it holds random states, not only tensors
-    task.load_state_dict(state["task"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     torch.set_rng_state(state["random"]["torch"])
     np.random.set_state(state["random"]["numpy"])
     random.setstate(state["random"]["python"])

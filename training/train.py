@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 
 import torch
-from magpie.errors import MagpieError
 
+from magpie.errors import MagpieError
+from training.detection import train as detection
 from training.embedding import train as embedding
 
-COMMANDS = (embedding,)
+COMMANDS = (embedding, detection)
 
 
 def keep_freed_memory() -> None:
-    """Make glibc reuse large blocks. Handing them back and faulting them in again costs a quarter of a step."""
+    """Make glibc reuse large blocks: to hand them back and fault them in again costs a quarter of a step."""
     if sys.platform == "linux":
         mmap_max, trim_threshold = -4, -1  # from malloc.h
         libc = ctypes.CDLL(None)

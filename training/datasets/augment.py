@@ -1,7 +1,7 @@
 """What a camera and a hand do to a picture, for training only.
 
-Each change draws from the generator that it is given, so that a batch depends on its seed alone. The resize at the
-end is serving's own (`magpie.vision.preprocess.Letterbox`).
+Each change draws from the generator that it is given, so that a batch depends on its seed alone. The resize
+at the end is serving's own (`magpie.vision.preprocess.Letterbox`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from magpie.vision.preprocess import Letterbox, Pixels
 from PIL import Image, ImageEnhance, ImageFilter
+
+from magpie.vision.preprocess import Letterbox, Pixels
 
 Region = tuple[float, float, float, float]  # left, top, right, bottom in px
 

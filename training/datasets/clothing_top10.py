@@ -1,4 +1,4 @@
-"""Clothing data set, its ten largest categories (Alexey Grigorev and contributors; CC0): home photos, no products."""
+"""Clothing data set (Alexey Grigorev and contributors; CC0), ten categories: home photos, no products."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magpie.errors import InvalidArgument
 from PIL import Image
+
+from magpie.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Example:
 
 
 def metadata_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Rows of `folder`/metadata.csv. Raises InvalidArgument if it, one of `columns`, or a row's file is missing."""
+    """Rows of `folder`/metadata.csv. Raises InvalidArgument if it, a column or a picture is missing."""
     path = folder / "metadata.csv"
     if not path.is_file():
         raise InvalidArgument("data", f"{path} is missing; --data names the folder that holds the data sets")

@@ -1,4 +1,4 @@
-"""Grocery Store Dataset (Klasson, Zhang and Kjellstrom, WACV 2019; MIT): phone photos and catalogue pictures."""
+"""Grocery Store Dataset (Klasson et al., WACV 2019; MIT): phone photos and catalogue pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LEGO Minifigures (Isaienkov, Isaienkov and Zhuravel; CC BY 4.0): few products, several views. Never trained on."""
+"""LEGO Minifigures (Isaienkov et al.; CC BY 4.0): few products, several views. Never trained on."""
 
 from __future__ import annotations
 

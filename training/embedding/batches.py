@@ -1,7 +1,7 @@
 """Batches for metric learning: m pictures of each of some products, and pictures of no known product.
 
-A photo and its product's catalogue picture always meet in a batch, for that is the pair a search must match. A
-picture whose product nobody knows is taken as its own product and seen twice, augmented apart.
+A photo and its product's catalogue picture always meet in a batch, for that is the pair a search must
+match. A picture whose product nobody knows is taken as its own product and seen twice, augmented apart.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from magpie.vision.preprocess import Letterbox, to_tensor
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
+from magpie.vision.preprocess import Letterbox, to_tensor
 from training.datasets.example import Example
 from training.embedding.recipe import EmbedderRecipe
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from magpie.vision.model_card import InputSpec
-
 from training.datasets.augment import Augment
 from training.models.backbone import FILL, MEAN, SCALE
 
@@ -15,8 +14,8 @@ class EmbedderRecipe:
     """Weights of the losses are relative to the identity's classification loss, which has weight 1."""
 
     size: int = 224  # px, the input square when serving
-    # Random crops make objects larger than serving will see them; a smaller square in training evens that out, and
-    # is faster (Touvron et al. 2019, arXiv 1906.06423).
+    # Random crops make objects larger than serving will see them; a smaller square in training evens that
+    # out, and is faster (Touvron et al. 2019, arXiv 1906.06423).
     train_size: int = 192
     context: float = 0.05  # how far a crop reaches past its box when serving
     epochs: int = 12

@@ -1,7 +1,7 @@
 """Recall@1 of an embedder on whole pictures.
 
-An `Embed` maps pictures to a matrix for each space; a trained network, an ONNX file and the raw backbone are all
-measured through it, with serving's own preprocessing.
+An `Embed` maps pictures to a matrix for each space; a trained network, an ONNX file and the raw backbone
+are all measured through it, with serving's own preprocessing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from magpie.geometry import WHOLE_IMAGE
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import crops, to_tensor
-from numpy.typing import NDArray
-
 from training.datasets import clothing_top10, grocery_store, lego_minifig
 from training.datasets.example import Example
 

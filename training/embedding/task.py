@@ -18,10 +18,10 @@ from training.models.embedder import SPACES, Embedder
 class EmbedderTask(nn.Module):
     """Loss terms of a batch, weighted.
 
-    identity: normalised softmax over the products (Zhai and Wu 2019, arXiv 1811.12649) and batch-hard triplet;
-    category: normalised softmax over the categories of all data sets; similar: contrast over the taxonomy. All
-    stay near `teacher` (M, 1280), the ImageNet features of every example: the features themselves, and the
-    cosines of pairs in the spaces that must know what no label says.
+    identity: normalised softmax over the products (Zhai and Wu 2019, arXiv 1811.12649) and batch-hard
+    triplet; category: normalised softmax over the categories of all data sets; similar: contrast over the
+    taxonomy. All stay near `teacher` (M, 1280), the ImageNet features of every example: the features
+    themselves, and the cosines of pairs in the spaces that must know what no label says.
     """
 
     teacher: Tensor

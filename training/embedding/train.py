@@ -6,16 +6,15 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from training.datasets import clothing_top10, grocery_store
 from training.datasets.example import Example
 from training.embedding import retrieval
 from training.embedding.batches import EmbedderBatches
 from training.embedding.recipe import EmbedderRecipe
+from training.embedding.runs import torch_run
 from training.embedding.task import EmbedderTask, features_of
 from training.loop import fit, seed_everything
 from training.models.embedder import Embedder
@@ -30,7 +29,7 @@ EXAMPLES = """examples:
 
 
 def training_examples(data: Path) -> list[Example]:
-    """Shop photos and catalogue pictures of groceries, and clothes. No picture that is a query in evaluation."""
+    """Shop photos and catalogue pictures of groceries, and clothes; no query of the evaluation."""
     return [
         *grocery_store.read(data, "train"),
         *grocery_store.read(data, "gallery"),
@@ -62,10 +61,7 @@ def train(data: Path, run_dir: Path, recipe: EmbedderRecipe, *, resume: bool) ->
     )
     schedule = warmup_cosine(optimizer, warmup=recipe.warmup, total=recipe.epochs * len(batches))
 
-    @torch.no_grad()
-    def run(tensor: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        spaces = embedder(torch.from_numpy(tensor).contiguous(memory_format=torch.channels_last))
-        return {space: vectors.numpy() for space, vectors in spaces.items()}
+    run = torch_run(embedder)
 
     def after_epoch() -> dict[str, float]:
         return retrieval.grocery(run, recipe.input, data) | retrieval.lego(run, recipe.input, data)

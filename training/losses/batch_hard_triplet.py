@@ -1,4 +1,4 @@
-"""Batch-hard triplet loss with a soft margin: Hermans, Beyer and Leibe 2017 (arXiv 1703.07737), equation 5."""
+"""Batch-hard triplet loss with a soft margin: Hermans et al. 2017 (arXiv 1703.07737), equation 5."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, scale: float = 10.0) -> Tensor:
     """Pull each anchor's farthest positive nearer than its nearest negative.
 
-    `embeddings` (N, D), unit norm; `labels` (N,) integers. Distances are Euclidean, in [0, 2]; `scale` sharpens the
-    soft margin log(1 + exp(scale * (positive - negative))). The mean over the anchors that have both a positive
-    and a negative in the batch; 0 if none has.
+    `embeddings` (N, D), unit norm; `labels` (N,) integers. Distances are Euclidean, in [0, 2]; `scale`
+    sharpens the soft margin log(1 + exp(scale * (positive - negative))). The mean over the anchors that
+    have both a positive and a negative in the batch; 0 if none has.
     """
     distances = (2 - 2 * embeddings @ embeddings.T).clamp(min=1e-6).sqrt()  # (N, N)
     same = labels[:, None] == labels[None, :]

@@ -1,7 +1,8 @@
 """Contrastive loss over a taxonomy: what shares a finer label must lie nearer.
 
-Supervised contrastive learning (Khosla et al. 2020, arXiv 2004.11362) at every level, as in Zhang et al. 2022
-(arXiv 2204.13207): a pair that shares a product is positive at all levels, one that shares only a department at one.
+Supervised contrastive learning (Khosla et al. 2020, arXiv 2004.11362) at every level, as in Zhang et al.
+2022 (arXiv 2204.13207): a pair that shares a product is positive at all levels, one that shares only a
+department at one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ def taxonomy_contrastive(
 ) -> Tensor:
     """Weighted mean over the levels.
 
-    `embeddings` (N, D), unit norm; `levels` (L, N) integer labels, one row a level; `weights` (L,). A level in which
-    no anchor has a positive counts 0.
+    `embeddings` (N, D), unit norm; `levels` (L, N) integer labels, one row a level; `weights` (L,). A level
+    in which no anchor has a positive counts 0.
     """
     others = ~torch.eye(embeddings.shape[0], dtype=torch.bool, device=embeddings.device)
     logits = (embeddings @ embeddings.T / temperature).masked_fill(~others, -torch.inf)
