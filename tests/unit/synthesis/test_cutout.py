@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
+
 from magpie.synthesis.cutout import cut_from_white, flood_from_border
 from magpie.synthesis.products import render
-from PIL import Image
 
 
 def flooded_by_queue(open_pixels):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from magpie.errors import InvalidArgument
 from magpie.synthesis.products import FAMILIES, SHOP_FAMILIES, TRAINING_FAMILIES, render
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from magpie.synthesis.backgrounds import background
 from magpie.synthesis.products import render
 from magpie.synthesis.scene import SceneStyle, compose, extent_of, perspective_coefficients
-from PIL import Image
 
 STILL = SceneStyle(
     rotation=0, perspective=0, light=0, cast=0, shadow=0, blur=0, noise=0, jpeg=(100, 100), extent=(0.5, 0.5)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magpie.errors import InvalidArgument
+from magpie.synthesis.products import render
+from magpie.vision.preprocess import Letterbox
+from training.datasets import coco_boxes
+from training.datasets.composites import CompositeSource, photographed_cutouts, rendered_cutouts
+from training.detection.augment import Augment
+from training.detection.labelled_image import LabelledImage
+from training.detection.pool import Pool
+
+NONE = np.zeros((0, 4), np.float32)
+
+
+def marked(x0=40, y0=60, x1=100, y1=140, size=160):
+    """A grey square with one red rectangle, and the rectangle's box."""
+    pixels = np.full((size, size, 3), 90, np.uint8)
+    pixels[y0:y1, x0:x1] = (230, 20, 20)
+    return pixels, np.array([(x0, y0, x1, y1)], np.float32) / size
+
+
+def red_extent(pixels):
+    red = pixels[..., 0].astype(int) - pixels[..., 1] > 60
+    ys, xs = np.nonzero(red)
+    size = pixels.shape[0]
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32) / size
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_augmented_boxes_follow_the_pixels(seed):
+    pixels, boxes = marked()
+    rng = np.random.default_rng(seed)
+    changed, found, ignored = Augment()(rng, pixels, boxes, NONE)
+    assert len(found) + len(ignored) == 1  # it is large and central: never wholly out of the frame
+    assert np.concatenate([found, ignored])[0] == pytest.approx(red_extent(changed), abs=0.02)
+
+
+def test_a_box_mostly_cut_off_is_no_longer_to_be_found():
+    pixels, boxes = marked(0, 0, 20, 20)
+    kinds = set()
+    for seed in range(60):
+        _, found, ignored = Augment(window=(0.6, 0.6))(np.random.default_rng(seed), pixels, boxes, NONE)
+        kinds.add((len(found), len(ignored)))
+    assert kinds == {(1, 0), (0, 1), (0, 0)}
+
+
+def test_the_pool_letterboxes_pictures_and_boxes_alike_and_comes_back_from_disk(tmp_path):
+    wide = np.full((80, 160, 3), 90, np.uint8)
+    wide[20:60, 40:120] = (230, 20, 20)
+    box = np.array([(0.25, 0.25, 0.75, 0.75)], np.float32)
+    images = [
+        LabelledImage(Image.fromarray(wide), box, NONE),
+        LabelledImage(Image.fromarray(wide), NONE, box),
+    ]
+    assert Pool.load(tmp_path) is None
+    Pool.build(images, Letterbox(96, 127)).save(tmp_path)
+    pool = Pool.load(tmp_path)
+    assert pool is not None
+    assert pool.boxes[0][0] == pytest.approx(red_extent(pool.pixels[0]), abs=0.015)
+    assert [len(rows) for rows in pool.boxes] == [1, 0]
+    assert [len(rows) for rows in pool.ignored] == [0, 1]
+
+
+def test_composites_are_of_the_given_products_and_depend_on_the_generator_alone(tmp_path):
+    sheet = Image.new("RGB", (128, 128), "white")
+    product = render("jar", 3, 128)
+    sheet.paste(product, (0, 0), product)
+    sheet.save(tmp_path / "white.png")
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(tmp_path / "green.png")
+    cutouts = photographed_cutouts([tmp_path / "white.png", tmp_path / "green.png"])
+    assert len(cutouts) == 1  # the other has no white ground
+    source = CompositeSource(cutouts, rendered_cutouts(4, size=96), [tmp_path / "green.png"])
+    for seed in range(6):
+        first, again = (source.draw(np.random.default_rng(seed)) for _ in range(2))
+        assert first.image.tobytes() == again.image.tobytes()
+        assert 1 <= len(first.boxes) + len(first.ignored) <= 5
+        assert (first.boxes[:, 2:] > first.boxes[:, :2]).all()
+
+
+def test_coco_boxes_become_fractions_by_split(tmp_path):
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.jpg", "width": 200, "height": 100, "split": "train"},
+            {"id": 2, "file_name": "b.jpg", "width": 50, "height": 50, "split": "test"},
+        ],
+        "annotations": [{"image_id": 1, "category_id": 7, "bbox": [20, 10, 100, 50]}],
+        "categories": [{"id": 7, "name": "cup"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    (photo,) = coco_boxes.read(tmp_path, "train")
+    assert photo.boxes.tolist() == [pytest.approx([0.1, 0.1, 0.6, 0.6])]
+    assert photo.categories == ("cup",)
+    assert [len(p.boxes) for p in coco_boxes.read(tmp_path)] == [1, 0]
+    with pytest.raises(InvalidArgument, match=r"annotations\.json"):
+        coco_boxes.read(tmp_path / "nowhere")
