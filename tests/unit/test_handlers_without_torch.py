@@ -1,4 +1,4 @@
-"""The functions run in a layer without the training, local and test extras: nothing of those may be imported."""
+"""The functions run in a layer without the training, local and test extras: they import nothing of those."""
 
 from __future__ import annotations
 
