@@ -53,4 +53,6 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     area_a = np.prod(np.clip(a[:, 2:] - a[:, :2], 0.0, None), axis=1)
     area_b = np.prod(np.clip(b[:, 2:] - b[:, :2], 0.0, None), axis=1)
     union = area_a[:, None] + area_b[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: NDArray[np.float32] = np.zeros_like(intersection)
+    np.divide(intersection, union, out=overlap, where=union > 0)
+    return overlap

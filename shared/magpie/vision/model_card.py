@@ -1,7 +1,7 @@
 """The card beside each ONNX model: all that serving must know to feed it as it was trained.
 
-Serving builds its preprocessing from the card and refuses a model that does not match it, so that training and
-serving cannot drift apart.
+Serving builds its preprocessing from the card and refuses a model that does not match it, so that training
+and serving cannot drift apart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output tensor. Embedders: (N, dimension), unit norm. Detectors: boxes (N, A, 4), scores (N, A, C)."""
+    """One output. Embedders: (N, dimension), unit norm. Detectors: boxes (N, A, 4), scores (N, A, C)."""
 
     name: str
     dimension: int

@@ -1,8 +1,8 @@
 """Pixels to tensors: the one module that both training and serving use.
 
-Images are uint8 arrays (H, W, 3), RGB, upright. A letterbox keeps the aspect ratio: the image is scaled to fit a
-square and centred on a grey ground. Pillow's bilinear filter widens its support when it shrinks (antialias), so
-large photos do not shimmer.
+Images are uint8 arrays (H, W, 3), RGB, upright. A letterbox keeps the aspect ratio: the image is scaled to
+fit a square and centred on a grey ground. Pillow's bilinear filter widens its support when it shrinks
+(antialias), so large photos do not shimmer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Placement:
         """Boxes in fractions of the square -> fractions of the image, clipped to it. (N, 4) -> (N, 4)."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
         extent = np.array([self.width, self.height, self.width, self.height], np.float32)
-        return np.clip((boxes - offset) / extent, 0.0, 1.0).astype(np.float32)
+        inside: Boxes = np.clip((boxes - offset) / extent, 0.0, 1.0).astype(np.float32)
+        return inside
 
     def to_square(self, boxes: Boxes) -> Boxes:
         """The inverse: fractions of the image -> fractions of the square. (N, 4) -> (N, 4)."""
