@@ -1,4 +1,4 @@
-"""The committed detector, fed through serving's own preprocessing, still gives what it gave at its release."""
+"""The committed detector, fed by serving's own preprocessing, still gives what it gave at its release."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_model_answers_as_at_release(card, golden):
     for row, image in enumerate(images_of(golden)):
         outputs = session.run(to_tensor(letterbox(Image.fromarray(image))[None], card.input))
         boxes, scores = outputs["boxes"][0], outputs["scores"][0, :, 0]
-        # int8 kernels of another CPU may round otherwise; a changed mean, scale or channel order moves far more.
+        # int8 kernels of another CPU may round otherwise; a wrong mean, scale or channel order moves more.
         assert np.abs(scores - golden["scores"][row, :, 0]).max() < 0.1
         sure = golden["scores"][row, :, 0] >= 0.3
         assert np.abs(boxes[sure] - golden["boxes"][row][sure]).max() < 0.05

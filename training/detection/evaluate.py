@@ -1,7 +1,7 @@
 """Measure a bundle's detector: `python -m training.detection.evaluate --data DIR --bundle DIR`.
 
-AP50 and recall@10 on photos that no training saw, a teacher beside it if one is given; and, where the bundle has
-an embedder, what boxes do to recall@1 of grocery photos.
+AP50 and recall@10 on photos that no training saw, a teacher beside it if one is given; and, where the bundle
+has an embedder, what boxes do to recall@1 of grocery photos.
 """
 
 from __future__ import annotations
