@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 TORCH ?= torch==2.13.0
 BUF ?= 1.75.0
 SAM ?= 1.170.0
+ARCHITECTURE ?= arm64
 DATA ?=
 NAME ?=
 
@@ -103,9 +104,9 @@ endef
 validate: $(sam) ## Check template.yaml (sam validate --lint).
 	AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(sam) validate --lint --template template.yaml
 
-layer: $(sam) ## Build the functions and their layer as they are deployed (.aws-sam/build).
-	AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(sam) build --template template.yaml
-	@du -sh .aws-sam/build/RuntimeLayer
+layer: $(sam) ## Build the functions and their layer as they are deployed. ARCHITECTURE=x86_64 for Intel and AMD.
+	ARCHITECTURE=$(ARCHITECTURE) AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(sam) build \
+		--template template.yaml --parameter-overrides Architecture=$(ARCHITECTURE)
 
 # --- Tools, installed once -------------------------------------------------------------------------------------
 
