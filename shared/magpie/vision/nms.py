@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from magpie.geometry import Boxes, iou
 
+CANDIDATES = 300  # only so many of the best are looked at, as SSD does; a photo has far fewer objects
+
 
 def nms(
     boxes: Boxes, scores: NDArray[np.float32], iou_threshold: float, limit: int
@@ -14,9 +16,9 @@ def nms(
     """Indices of the boxes that stay, best first; equal scores keep their order.
 
     A box goes when its IoU with a better one that stays is above `iou_threshold`. boxes (N, 4), scores (N,).
-    The cost is `limit` rows of IoU, not a matrix: 30 of 2500 take a millisecond or two.
+    The cost is one row of IoU for each box that stays, not a matrix.
     """
-    waiting = np.argsort(-scores, kind="stable")
+    waiting = np.argsort(-scores, kind="stable")[:CANDIDATES]
     kept: list[np.intp] = []
     while waiting.size and len(kept) < limit:
         best, waiting = waiting[0], waiting[1:]

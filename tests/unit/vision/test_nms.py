@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magpie.vision.nms import nms
+from magpie.vision.nms import CANDIDATES, nms
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -19,7 +19,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 def naive_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, limit: int) -> list[int]:
     """Every box against every box that stays, one by one."""
     kept: list[int] = []
-    for row in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+    for row in sorted(range(len(boxes)), key=lambda i: -scores[i])[:CANDIDATES]:
         if len(kept) < limit and all(overlap(boxes[row], boxes[other]) <= threshold for other in kept):
             kept.append(row)
     return kept
@@ -49,6 +49,14 @@ def test_agrees_on_as_many_boxes_as_a_detector_gives() -> None:
     kept = nms(boxes, scores, 0.5, 30)
     assert kept.tolist() == naive_nms(boxes, scores, 0.5, 30)
     assert len(kept) == 30
+
+
+def test_only_the_best_candidates_are_looked_at() -> None:
+    boxes = np.tile(np.array([[0, 0, 0.5, 0.5]], np.float32), (CANDIDATES + 1, 1))
+    boxes[-1] = (0.6, 0.6, 1, 1)  # apart from all others, but the last
+    scores = np.linspace(1, 0.5, CANDIDATES + 1).astype(np.float32)
+    assert nms(boxes, scores, 0.5, 10).tolist() == [0]
+    assert nms(boxes[1:], scores[1:], 0.5, 10).tolist() == [0, CANDIDATES - 1]
 
 
 def test_classes_suppress_one_another_and_the_best_stays() -> None:
