@@ -1,4 +1,4 @@
-"""The default bundle's detector: forty minutes on one core."""
+"""The default bundle's detector: thirty to forty minutes on one core."""
 
 from __future__ import annotations
 
