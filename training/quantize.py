@@ -91,8 +91,6 @@ def quantise(
 def session(path: Path) -> ort.InferenceSession:
     """One thread, as in a small function."""
     options = ort.SessionOptions()
-    # Without VNNI, x86 adds products of 8 bits in 16 and saturates; this takes the kernels that do not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
