@@ -196,7 +196,10 @@ def _with_8_bits(image: Image.Image) -> Image.Image:
             alpha = Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
             return Image.merge("LA", (grey, alpha)).convert("RGBA")
         return grey.convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return (
+        image if image.mode == mode else image.convert(mode)
+    )  # `convert` copies even where it changes nothing
 
 
 def _on_white(image: Image.Image) -> Image.Image:
