@@ -1,0 +1,192 @@
+"""One customer's objects of one bundle as arrays in memory, kept up with the catalogue's changes.
+
+Rows are only appended; what a row or a product was is never overwritten. An object that goes, or moves to a
+newer version of its product, is told by `owner`, which is copied before it is changed. So a View stays
+consistent for as long as anybody holds it, and needs no lock. Rows that nobody owns any more are dropped by a
+rebuild once there are more of them than of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magpie.errors import FailedPrecondition
+from magpie.index.columns import ProductColumns
+from magpie.index.filter_terms import Filter
+from magpie.index.vectors import dimensions
+from magpie.v1.events_pb2 import ObjectsEmbedded
+from magpie.v1.image_pb2 import Box
+from magpie.v1.product_pb2 import Product
+
+_NOBODY = -1
+_FEW_ROWS = 1024  # dead ones below this are not worth a rebuild
+
+
+@dataclass(frozen=True)
+class View:
+    """The table at one moment. N rows, one an object."""
+
+    spaces: dict[str, NDArray[np.float32]]  # space -> (N, dimension)
+    owner: NDArray[np.int32]  # (N,) row of its product, _NOBODY: the object is gone
+    columns: ProductColumns
+    product_rows: int
+    images: list[str]  # at least N: SHA-256 of the picture
+    boxes: list[Box]  # at least N
+    all_owned: bool
+
+    def rows(self, condition: Filter | None) -> NDArray[np.intp] | None:
+        """Rows of the objects whose product the condition holds for; None: all rows."""
+        if condition is None:
+            return None if self.all_owned else np.flatnonzero(self.owner != _NOBODY)
+        holds = np.append(condition.mask(self.columns.first(self.product_rows)), False)  # the last: _NOBODY
+        return np.flatnonzero(holds[self.owner])
+
+    def product(self, row: int) -> Product:
+        """The product of the object in a row."""
+        return self.columns.products[int(self.owner[row])]
+
+
+class ObjectTable:
+    """Builds Views. Not thread-safe: whoever changes it holds a lock."""
+
+    def __init__(self) -> None:
+        self._columns = ProductColumns()
+        self._product_row: dict[str, int] = {}  # of the version in force
+        self._image_rows: dict[str, dict[str, range]] = {}  # product id -> sha256 -> rows
+        self._spaces: dict[str, NDArray[np.float32]] = {}  # (capacity, dimension)
+        self._owner: NDArray[np.int32] = np.empty(0, np.int32)  # (capacity,)
+        self._owner_is_shared = False
+        self._images: list[str] = []
+        self._boxes: list[Box] = []
+        self._owned = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly the memory taken."""
+        arrays = sum(space.nbytes for space in self._spaces.values()) + self._owner.nbytes
+        return arrays + 1024 * (len(self._columns.products) + 64) + 256 * len(self._images)
+
+    def apply(self, products: dict[str, bytes | None], objects: dict[tuple[str, str], bytes | None]) -> None:
+        """Take over new values; None: gone. Raises FailedPrecondition if vectors do not fit the others."""
+        self._write_products(products)
+        for product_id, sha256 in objects:
+            self._drop_image(product_id, sha256)
+        if self._images and not self._owned:
+            self._rebuild()  # nothing is left: the next objects may have other dimensions
+        self._append_objects({image: value for image, value in objects.items() if value is not None})
+        surplus_products = len(self._columns.products) - 2 * len(self._product_row)  # dead beyond the living
+        surplus_rows = len(self._images) - 2 * self._owned
+        if max(surplus_products, surplus_rows) > _FEW_ROWS:
+            self._rebuild()
+
+    def view(self) -> View:
+        """The table as it is now."""
+        self._owner_is_shared = True
+        count = len(self._images)
+        return View(
+            spaces={name: vectors[:count] for name, vectors in self._spaces.items()},
+            owner=self._owner[:count],
+            columns=self._columns,
+            product_rows=len(self._columns.products),
+            images=self._images,
+            boxes=self._boxes,
+            all_owned=self._owned == count,
+        )
+
+    def _write_products(self, products: dict[str, bytes | None]) -> None:
+        for product_id in [id_ for id_, value in products.items() if value is None]:
+            for sha256 in list(self._image_rows.get(product_id, ())):
+                self._drop_image(product_id, sha256)
+            self._product_row.pop(product_id, None)
+        written = [Product.FromString(value) for value in products.values() if value is not None]
+        first = len(self._columns.products)
+        self._columns.append(written)
+        for row, product in enumerate(written, first):
+            self._product_row[product.id] = row
+            for rows in self._image_rows.get(product.id, {}).values():
+                self._own(rows, row)
+
+    def _drop_image(self, product_id: str, sha256: str) -> None:
+        images = self._image_rows.get(product_id, {})
+        rows = images.pop(sha256, None)
+        if rows is not None:
+            self._own(rows, _NOBODY)
+            self._owned -= len(rows)
+            if not images:
+                del self._image_rows[product_id]
+
+    def _own(self, rows: range, product_row: int) -> None:
+        if self._owner_is_shared:
+            self._owner = self._owner.copy()
+            self._owner_is_shared = False
+        self._owner[rows.start : rows.stop] = product_row
+
+    def _append_objects(self, objects: dict[tuple[str, str], bytes]) -> None:
+        events = [
+            (product_id, sha256, ObjectsEmbedded.FromString(value))
+            for (product_id, sha256), value in objects.items()
+            if product_id in self._product_row  # else it is gone since, and a later change says so
+        ]
+        if not events:
+            return
+        self._append_vectors([event for _, _, event in events])
+        for product_id, sha256, event in events:
+            rows = range(len(self._images), len(self._images) + len(event.objects))
+            self._images.extend([sha256] * len(rows))
+            self._boxes.extend(embedded.object.box for embedded in event.objects)
+            self._image_rows.setdefault(product_id, {})[sha256] = rows
+            self._owner[rows.start : rows.stop] = self._product_row[product_id]  # beyond what any view has
+            self._owned += len(rows)
+
+    def _append_vectors(self, events: list[ObjectsEmbedded]) -> None:
+        vectors = [
+            {vector.space: vector.values for vector in embedded.vectors}
+            for embedded in chain.from_iterable(event.objects for event in events)
+        ]
+        if not self._spaces:
+            first = dimensions(events[0].objects[0].vectors)
+            self._spaces = {space: np.empty((0, size), np.float32) for space, size in first.items()}
+        start, stop = len(self._images), len(self._images) + len(vectors)
+        if stop > len(self._owner):
+            self._grow(max(stop, 2 * len(self._owner)))
+        for space, matrix in self._spaces.items():
+            values = b"".join(row.get(space, b"") for row in vectors)
+            if len(values) != matrix[start:stop].nbytes:
+                raise FailedPrecondition(f"objects in the index differ in their dimension in space {space}")
+            matrix[start:stop] = np.frombuffer(values, "<f4").reshape(-1, matrix.shape[1])
+
+    def _grow(self, capacity: int) -> None:
+        count = len(self._images)
+        owner = np.empty(capacity, np.int32)
+        owner[:count] = self._owner[:count]
+        self._owner, self._owner_is_shared = owner, False
+        for space, matrix in self._spaces.items():
+            grown = np.empty((capacity, matrix.shape[1]), np.float32)
+            grown[:count] = matrix[:count]
+            self._spaces[space] = grown
+
+    def _rebuild(self) -> None:
+        """Copy what is alive into new arrays; old views keep the old ones."""
+        live_products = list(self._product_row.items())
+        products = self._columns.products
+        self._columns, old_products = ProductColumns(), products
+        self._columns.append([old_products[row] for _, row in live_products])
+        self._product_row = {id_: row for row, (id_, _) in enumerate(live_products)}
+
+        kept: list[int] = []
+        owner: list[int] = []
+        for product_id, images in self._image_rows.items():
+            for sha256, rows in images.items():
+                images[sha256] = range(len(kept), len(kept) + len(rows))
+                kept.extend(rows)
+                owner.extend([self._product_row[product_id]] * len(rows))
+        self._spaces = {space: matrix[kept] for space, matrix in self._spaces.items()}
+        self._owner, self._owner_is_shared = np.array(owner, np.int32), False
+        self._images = [self._images[row] for row in kept]
+        self._boxes = [self._boxes[row] for row in kept]
+        if not kept:
+            self._spaces = {}

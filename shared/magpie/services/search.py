@@ -1,0 +1,77 @@
+"""SearchService: nearest neighbours in one customer's index, and the writes to it."""
+
+from __future__ import annotations
+
+from magpie.errors import InvalidArgument
+from magpie.index.engine import Engine
+from magpie.index.filter import parse
+from magpie.index.vectors import vectors_of
+from magpie.rpc.context import CallContext
+from magpie.store.catalogue import Catalogue
+from magpie.v1 import search_pb2_grpc
+from magpie.v1.events_pb2 import ImageIndexed, ObjectsEmbedded
+from magpie.v1.search_pb2 import CandidateList, FindCandidatesRequest, FindCandidatesResponse
+
+MAX_QUERIES = 30
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+
+
+class SearchServicer(search_pb2_grpc.SearchServiceServicer):
+    """Reads through an engine, writes to the catalogue that the engine follows."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+
+    def FindCandidates(  # type: ignore[override]  # our context on every transport
+        self, request: FindCandidatesRequest, context: CallContext
+    ) -> FindCandidatesResponse:
+        customer = context.require_customer()
+        if not 1 <= len(request.queries) <= MAX_QUERIES:
+            raise InvalidArgument("queries", f"1 to {MAX_QUERIES} are needed, got {len(request.queries)}")
+        if not 0 <= request.limit_per_space <= MAX_LIMIT:
+            raise InvalidArgument(
+                "limit_per_space",
+                f"must be 1 to {MAX_LIMIT}, 0 for {DEFAULT_LIMIT}, got {request.limit_per_space}",
+            )
+        if not request.bundle:
+            raise InvalidArgument("bundle", "must name the bundle whose models made the vectors")
+        queries = [vectors_of(query, f"queries[{row}]") for row, query in enumerate(request.queries)]
+        condition = parse(request.filter) if request.filter.strip() else None
+        results, products = self._engine.find(
+            customer, request.bundle, queries, condition, request.limit_per_space or DEFAULT_LIMIT
+        )
+        return FindCandidatesResponse(
+            results=[CandidateList(candidates=candidates) for candidates in results], products=products
+        )
+
+    def IndexEmbedded(  # type: ignore[override]
+        self, request: ObjectsEmbedded, context: CallContext
+    ) -> ImageIndexed:
+        if context.customer not in ("", request.image.customer):
+            raise InvalidArgument(
+                "image.customer", f"is {request.image.customer}, but the call is of {context.customer}"
+            )
+        _check_event(request)
+        return ImageIndexed(image=request.image, objects=self._catalogue.write_objects(request))
+
+
+def _check_event(event: ObjectsEmbedded) -> None:
+    """Raises InvalidArgument unless every object has the same spaces and dimensions."""
+    for field in ("event_id", "customer", "product_id", "sha256"):
+        if not getattr(event.image, field):
+            raise InvalidArgument(f"image.{field}", "must not be empty")
+    if not event.bundle:
+        raise InvalidArgument("bundle", "must name the bundle whose models made the vectors")
+    if not event.objects:
+        raise InvalidArgument("objects", "at least one is needed")
+    sizes = [
+        {space: len(vector) for space, vector in vectors_of(embedded, f"objects[{row}]").items()}
+        for row, embedded in enumerate(event.objects)
+    ]
+    for row, size in enumerate(sizes):
+        if size != sizes[0]:
+            raise InvalidArgument(
+                f"objects[{row}].vectors", f"dimensions {size} differ from those of objects[0], {sizes[0]}"
+            )

@@ -1,0 +1,257 @@
+"""Every customer's catalogue in Redis: products, the ledger of their images, objects, the stream of changes.
+
+All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one node of a cluster:
+
+| key | type | holds |
+|---|---|---|
+| `products` | hash | product id -> Product |
+| `listed` | hash | product id -> the images that it lists, joined by spaces |
+| `images` | hash | image -> JSON of state, reason, objects, events: exactly the images that products list |
+| `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
+| `bundles` | hash | bundle -> spaces and dimensions of its objects |
+| `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list |
+| `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
+
+An image is `product id NUL sha256`. Every write is one Lua script, so that no other process sees half of it,
+and a late event for a withdrawn image finds nothing to write to. A process keeps a copy by `load`, then by
+`read_changes`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from magpie.errors import FailedPrecondition
+from magpie.store.redis_connection import redis_answers
+from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
+from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
+from magpie.v1.product_pb2 import Product
+
+ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
+_CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
+_SCANNED = 500  # hash fields a call
+_LUA = Path(__file__).with_name("lua")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a reader has to take over: the values as they are now, None where there is none any more."""
+
+    products: dict[str, bytes | None]  # id -> Product
+    objects: dict[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded
+    cursor: str  # read on from here; id and time of the last entry, empty: the stream did not exist
+    more: bool  # there is more to read
+
+
+class Catalogue:
+    """Reads and writes catalogues. Every method raises Unavailable while Redis does not answer."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis: Any = client  # its types allow texts, too: here all answers are bytes
+        prelude = (_LUA / "prelude.lua").read_text()
+        self._upsert, self._delete, self._write, self._set_state = (
+            client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
+            for name in ("upsert_products", "delete_products", "write_objects", "set_state")
+        )
+        self._read_changes = client.register_script((_LUA / "read_changes.lua").read_text())
+
+    def upsert_products(
+        self, customer: str, products: Sequence[Product], bundle: str
+    ) -> list[UpsertedProduct]:
+        """Create or replace products, in one step; images no longer listed leave the index with it.
+
+        `missing_images` are those that have no objects under `bundle` and have made no step towards it within
+        ON_ITS_WAY_SECONDS.
+        """
+        arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
+        for product in products:
+            images = " ".join(dict.fromkeys(product.images))
+            arguments += [product.id, product.SerializeToString(deterministic=True), images]
+        rows = self._run(self._upsert, customer, arguments)
+        return [
+            UpsertedProduct(
+                product_id=product.id, change=change, missing_images=[m.decode() for m in missing]
+            )
+            for product, (change, *missing) in zip(products, rows, strict=True)
+        ]
+
+    def delete_products(self, customer: str, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Remove products with all their images, in one step. Returns those deleted, and those not found."""
+        existed = self._run(self._delete, customer, list(ids))
+        return (
+            [id_ for id_, there in zip(ids, existed, strict=True) if there],
+            [id_ for id_, there in zip(ids, existed, strict=True) if not there],
+        )
+
+    def products(self, customer: str, ids: Sequence[str]) -> dict[str, Product]:
+        """Those of the products that exist, by id."""
+        if not ids:
+            return {}
+        with redis_answers():
+            values = self._redis.hmget(_key(customer, "products"), list(ids))
+        return {
+            id_: Product.FromString(value)
+            for id_, value in zip(ids, values, strict=True)
+            if value is not None
+        }
+
+    def write_objects(self, event: ObjectsEmbedded) -> int:
+        """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
+
+        Returns how many objects were written: 0 if its product no longer lists the image, and nothing is
+        written. Raises FailedPrecondition if the bundle's other objects have other spaces or dimensions.
+        """
+        image = event.image
+        # Of the first object: that all have the same is for the caller to check.
+        spaces = ", ".join(sorted(f"{v.space}: {len(v.values) // 4}" for v in event.objects[0].vectors))
+        value = event.SerializeToString(deterministic=True)
+        arguments = [
+            event.bundle,
+            spaces,
+            image.product_id,
+            image.sha256,
+            image.event_id,
+            value,
+            len(event.objects),
+        ]
+        problem = self._run(self._write, image.customer, arguments)
+        if problem is None:
+            return len(event.objects)
+        if problem == b"withdrawn":
+            return 0
+        raise FailedPrecondition(
+            f"bundle {event.bundle}: the vectors' dimensions are {spaces}, the index has {problem.decode()}"
+        )
+
+    def set_state(self, image: IngestedImage, state: ImageStatus.State.ValueType, reason: str = "") -> bool:
+        """Enter an image's step into the ledger; INDEXED is for `write_objects` alone.
+
+        Returns False, and changes nothing, if its product no longer lists the image, or if the event is a
+        redelivery from before the image was indexed.
+        """
+        arguments = [image.product_id, image.sha256, image.event_id, state, reason]
+        return bool(self._run(self._set_state, image.customer, arguments))
+
+    def states(self, customer: str, product_ids: Sequence[str]) -> list[ImageStatus]:
+        """Of every image of those of the products that exist, in the order that they are listed."""
+        if not product_ids:
+            return []
+        with redis_answers():
+            listed = self._redis.hmget(_key(customer, "listed"), list(product_ids))
+        images = [
+            _image(product_id, sha256)
+            for product_id, line in zip(product_ids, listed, strict=True)
+            for sha256 in (line or b"").decode().split()
+        ]
+        return self._statuses(customer, images)
+
+    def unfinished(self, older_than_seconds: float = 0.0) -> Iterator[tuple[str, ImageStatus]]:
+        """Images, of all customers, neither indexed nor failed, that have made no step for so long."""
+        latest = time.time() - older_than_seconds
+        with redis_answers():
+            keys = list(self._redis.scan_iter(match=_key("*", "unfinished")))
+        for key in keys:
+            customer = key.decode().split("{", 1)[1].split("}", 1)[0]
+            with redis_answers():
+                images = self._redis.zrangebyscore(key, "-inf", latest)
+            for start in range(0, len(images), _SCANNED):
+                for status in self._statuses(customer, images[start : start + _SCANNED]):
+                    yield customer, status
+
+    def bundles(self, customer: str) -> list[str]:
+        """The bundles under which the customer has objects."""
+        with redis_answers():
+            names = [name.decode() for name in self._redis.hkeys(_key(customer, "bundles"))]
+            return [name for name in names if self._redis.exists(_key(customer, f"objects:{name}"))]
+
+    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
+        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+        with redis_answers():
+            newest = self._redis.xrevrange(_key(customer, "changes"), count=1)
+        cursor = b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+        for page in self._pages(_key(customer, "products")):
+            products: dict[str, bytes | None] = {id_.decode(): value for id_, value in page.items()}
+            yield Changes(products, {}, cursor, more=True)
+        for page in self._pages(_key(customer, f"objects:{bundle}")):
+            objects: dict[tuple[str, str], bytes | None] = {_parts(i): value for i, value in page.items()}
+            yield Changes({}, objects, cursor, more=True)
+        yield Changes({}, {}, cursor, more=True)
+
+    def read_changes(self, customer: str, bundle: str, cursor: str) -> Changes | None:
+        """What changed after `cursor`, at most some hundred entries, in one round trip.
+
+        None if the stream no longer reaches back so far, or Redis lost data: load everything again.
+        """
+        keys = [_key(customer, "products"), _key(customer, f"objects:{bundle}"), _key(customer, "changes")]
+        with redis_answers():
+            answer = self._read_changes(keys, [cursor, _CHANGES_READ])
+        if answer is None:
+            return None
+        last, more, products, objects = answer
+        return Changes(
+            products={id_.decode(): value for id_, value in zip(products[::2], products[1::2], strict=True)},
+            objects={
+                (product.decode(), sha256.decode()): value
+                for product, sha256, value in zip(objects[::3], objects[1::3], objects[2::3], strict=True)
+            },
+            cursor=last.decode(),
+            more=bool(more),
+        )
+
+    def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
+        """One of the scripts that begin with the prelude."""
+        names = ("products", "listed", "images", "unfinished", "bundles", "changes")
+        with redis_answers():
+            return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
+
+    def _statuses(self, customer: str, images: Sequence[bytes]) -> list[ImageStatus]:
+        if not images:
+            return []
+        with redis_answers():
+            lines = self._redis.hmget(_key(customer, "images"), list(images))
+        statuses = []
+        for image, line in zip(images, lines, strict=True):
+            if line is None:  # withdrawn since it was listed
+                continue
+            product_id, sha256 = _parts(image)
+            entry = json.loads(line)
+            statuses.append(
+                ImageStatus(
+                    product_id=product_id,
+                    sha256=sha256,
+                    state=entry["state"],
+                    reason=entry["reason"],
+                    objects=entry["objects"],
+                )
+            )
+        return statuses
+
+    def _pages(self, key: str) -> Iterator[dict[bytes, bytes]]:
+        cursor = 0
+        while True:
+            with redis_answers():
+                cursor, page = self._redis.hscan(key, cursor, count=_SCANNED)
+            if page:
+                yield page
+            if cursor == 0:
+                return
+
+
+def _key(customer: str, name: str) -> str:
+    return f"magpie:{{{customer}}}:{name}"
+
+
+def _image(product_id: str, sha256: str) -> bytes:
+    return f"{product_id}\0{sha256}".encode()
+
+
+def _parts(image: bytes) -> tuple[str, str]:
+    product_id, sha256 = image.decode().rsplit("\0", 1)
+    return product_id, sha256
