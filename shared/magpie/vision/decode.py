@@ -197,9 +197,7 @@ def _with_8_bits(image: Image.Image) -> Image.Image:
             return Image.merge("LA", (grey, alpha)).convert("RGBA")
         return grey.convert("RGB")
     mode = "RGBA" if image.has_transparency_data else "RGB"
-    return (
-        image if image.mode == mode else image.convert(mode)
-    )  # `convert` copies even where it changes nothing
+    return image if image.mode == mode else image.convert(mode)  # convert always copies
 
 
 def _on_white(image: Image.Image) -> Image.Image:
