@@ -8,6 +8,7 @@ import sys
 import threading
 
 import waitress
+
 from magpie.bootstrap import application
 
 STOP_SECONDS = 5.0

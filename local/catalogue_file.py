@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magpie.v1.product_pb2 import AttributeValue, Product
-
 from local.problems import BadFile, Problem
 from local.table_file import Row, Table, number, read_table
+from magpie.v1.product_pb2 import AttributeValue, Product
 
 TEXT_COLUMNS = ("title", "category", "group")
 NUMBER_COLUMNS = ("price", "stock")
@@ -21,16 +20,8 @@ MAX_ID_CHARACTERS = 128
 MAX_IMAGES = 50  # of one product
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif"})
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What filters call these, or what the filter language needs for itself.
-_TAKEN_NAMES = frozenset(Product.DESCRIPTOR.fields_by_name) | {
-    "and",
-    "or",
-    "not",
-    "in",
-    "exists",
-    "true",
-    "false",
-}
+_FIELDS = frozenset(Product.DESCRIPTOR.fields_by_name)
+_KEYWORDS = frozenset({"and", "or", "not", "in", "exists", "true", "false"})  # of the filter language
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,7 @@ def _column_problems(table: Table) -> list[Problem]:
         if not _ATTRIBUTE_NAME.fullmatch(name):
             what = "attributes are named by letters, digits and `_`, not beginning with a digit"
             problems.append(Problem(1, f"column `{name}`: {what}"))
-        elif name in _TAKEN_NAMES:
+        elif name in _FIELDS or name.lower() in _KEYWORDS:
             problems.append(Problem(1, f"column `{name}`: filters use that word already; name it otherwise"))
     return problems
 

@@ -16,8 +16,8 @@ from local.home import BUCKET, PREFIX, REGION
 
 STAGES = ("detection", "embedding", "search")
 VISIBILITY_SECONDS = 30  # a batch that is not done by then is handed out again
-# The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue does
-# it after so many, for events that never come to a function's own judgement.
+# The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue
+# does it after so many, for events that never come to a function's own judgement.
 REDRIVE_AFTER = 10
 RULE = f"{PREFIX}-uploads"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from magpie.errors import FailedPrecondition, Unavailable
 
 from local import aws_server, ports, redis_server, resources
 from local.home import Home, RunState
 from local.process import ProcessSpec, find, memory_mb, start, stop, tail
+from magpie.errors import FailedPrecondition, Unavailable
 
 WORKERS = tuple(f"{stage}-worker" for stage in resources.STAGES)
 # A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.

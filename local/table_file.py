@@ -12,7 +12,7 @@ from pathlib import Path
 from local.problems import BadFile, Problem
 
 # Plain decimal notation. A leading zero (`007`) is a code and no number.
-_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_table(path: Path, required: Collection[str]) -> Table:
 
 def number(text: str) -> float | None:
     """The number that a cell writes, or None. `1,5`, `nan`, `1_000` and `007` are none."""
-    return float(text) if _NUMBER.fullmatch(text) and any(map(str.isdigit, text)) else None
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:

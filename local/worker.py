@@ -27,8 +27,8 @@ from local.resources import VISIBILITY_SECONDS
 BATCH = 10
 POLL_SECONDS = 2  # a long poll returns at once when there is a message
 LONGEST_PAUSE_SECONDS = 15.0
-# Until the next attempt at one message, by the number of attempts so far. The five that an event has take about
-# a minute, so that it outlives a Redis that is away for a while.
+# Until the next attempt at one message, by the number of attempts so far. The five that an event has take
+# about a minute, so that it outlives a Redis that is away for a while.
 RETRY_SECONDS = (2, 5, 15, 30)
 
 Handler = Callable[[dict[str, Any], LambdaContext], Any]

@@ -1,0 +1,58 @@
+"""`magpie status`"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+from rich.table import Table
+
+from local import resources
+from local.commands.options import examples, home_option, json_option, print_json, table_console, tell
+from local.home import Home
+from local.system import ProcessStatus, System
+
+
+@click.command("status", epilog=examples("magpie status", "magpie status --json"))
+@home_option
+@json_option
+def command(home: Home, as_json: bool) -> None:
+    """What runs, where, how it is, and how much waits in the queues."""
+    processes = System(home).status()
+    aws_works = any(process.name == "aws" and process.health == "ok" for process in processes)
+    queues = resources.depths(home.run_state().aws_url) if aws_works else {}
+    if as_json:
+        print_json(
+            {
+                "home": str(home.folder.resolve()),
+                "running": bool(processes) and all(process.health == "ok" for process in processes),
+                "processes": [asdict(process) for process in processes],
+                "queues": {stage: asdict(depth) for stage, depth in queues.items()},
+            }
+        )
+        return
+    if not processes:
+        tell(f"No local system has run in {home.folder}: start one with `magpie up`")
+        return
+    table_console.print(_process_table(processes))
+    if queues:
+        table_console.print(_queue_table(queues))
+        if any(depth.parked for depth in queues.values()):
+            tell("`magpie parked` tells why, `magpie replay` tries again")
+
+
+def _process_table(processes: list[ProcessStatus]) -> Table:
+    table = Table("process", "pid", "port", "memory", "health", box=None)
+    for process in processes:
+        memory = "" if process.memory_mb is None else f"{process.memory_mb:.0f} MiB"
+        colour = "green" if process.health == "ok" else "red"
+        cells = (process.name, str(process.pid or ""), str(process.port or ""), memory)
+        table.add_row(*cells, f"[{colour}]{process.health}[/]")
+    return table
+
+
+def _queue_table(queues: dict[str, resources.Depth]) -> Table:
+    table = Table("queue", "waiting", "in flight", "parked", box=None)
+    for stage, depth in queues.items():
+        table.add_row(stage, str(depth.waiting), str(depth.in_flight), str(depth.parked))
+    return table

@@ -1,0 +1,93 @@
+"""The command line without a running system: help, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    "up",
+    "down",
+    "status",
+    "index",
+    "search",
+    "evaluate",
+    "config",
+    "delete",
+    "key",
+    "parked",
+    "replay",
+]
+
+
+def magpie(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local.cli", *map(str, arguments)]
+    root = Path(__file__).parents[3]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={"PATH": "", "PYTHONPATH": f"{root / 'shared'}:{root}"},
+        check=False,
+    )
+
+
+def test_help_shows_every_command_and_each_shows_examples() -> None:
+    overview = magpie("--help")
+    assert overview.returncode == 0
+    for command in COMMANDS:
+        assert command in overview.stdout
+        one = magpie(command, "--help")
+        assert one.returncode == 0
+        assert "Examples:" in one.stdout, command
+        assert f"magpie {command}" in one.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["search"],
+        ["search", __file__],
+        ["search", __file__, "--customer", "My Shop"],
+        ["search", __file__, "--customer", "c", "--box", "0,0,1"],
+        ["search", __file__, "--customer", "c", "--box", "0.5,0,0.2,1"],
+        ["search", __file__, "--customer", "c", "-k", "0"],
+        ["index", "no-such-file.csv", "--customer", "c"],
+    ],
+)
+def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
+    result = magpie(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+
+
+def test_without_a_running_system(tmp_path: Path) -> None:
+    result = magpie("search", __file__, "--customer", "c", "--home", tmp_path, "--json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
+    assert "magpie up" in result.stderr
+    assert str(tmp_path) in result.stderr
+
+
+def test_the_home_may_stand_before_or_after_the_command(tmp_path: Path) -> None:
+    for arguments in (("--home", tmp_path, "status", "--json"), ("status", "--home", tmp_path, "--json")):
+        answer = json.loads(magpie(*arguments).stdout)
+        assert answer == {"home": str(tmp_path), "running": False, "processes": [], "queues": {}}
+
+
+def test_problems_of_a_catalogue_come_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("product_id,image,price\np,none.jpg,cheap\n,none.jpg,1\n")
+    result = magpie("index", tmp_path / "c.csv", "--customer", "c", "--json", "--home", tmp_path / "none")
+    assert (result.returncode, result.stdout) == (1, "")
+    lines = result.stderr.splitlines()
+    assert "4 problems, nothing was sent" in lines[0]
+    assert sum("line 2:" in line for line in lines) == 2
+    assert sum("line 3:" in line for line in lines) == 2
+    assert not (tmp_path / "none").exists()
