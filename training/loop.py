@@ -49,6 +49,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def check_run_folder(run_dir: Path, *, resume: bool) -> None:
+    """Raise FailedPrecondition if `run_dir` holds a run and `resume` is not set."""
+    if (run_dir / "checkpoint.pt").exists() and not resume:
+        raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
+
+
 def fit(
     task: nn.Module,
     optimizer: Optimizer,
@@ -58,7 +64,7 @@ def fit(
     *,
     epochs: int,
     resume: bool = False,
-    checkpoint_every: int = 100,
+    checkpoint_every: int = 50,
     clip_norm: float = 5.0,
     after_epoch: Callable[[], Mapping[str, float]] | None = None,
 ) -> None:
@@ -69,13 +75,12 @@ def fit(
     `after_epoch` measured. Raises FailedPrecondition if `run_dir` holds a run and `resume` is not set, and
     InvalidArgument if a loss is no longer finite.
     """
+    check_run_folder(run_dir, resume=resume)
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint, metrics = run_dir / "checkpoint.pt", run_dir / "metrics.jsonl"
     parts: dict[str, Stateful] = {"task": task, "optimizer": optimizer, "schedule": schedule}
     epoch, step = 0, 0
     if checkpoint.exists():
-        if not resume:
-            raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
         epoch, step = _load(checkpoint, parts)
         _drop_after(metrics, epoch, step)
 

@@ -13,6 +13,7 @@ import torch
 from magpie.errors import MagpieError
 from training.detection import train as detection
 from training.embedding import train as embedding
+from training.loop import check_run_folder
 
 COMMANDS = (embedding, detection)
 
@@ -45,6 +46,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     try:
+        check_run_folder(arguments.out, resume=arguments.resume)  # before minutes of preparation
         arguments.command(arguments)
     except MagpieError as error:
         sys.exit(f"error: {error}")

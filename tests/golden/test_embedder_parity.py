@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,33 +19,31 @@ CARD = ModelCard.load(BUNDLE / "embedder.card.json")
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, NDArray[np.generic]]:
+def golden() -> dict[str, NDArray[Any]]:
     with np.load(BUNDLE / "embedder.golden.npz") as arrays:
         return dict(arrays)
 
 
-def golden_squares(golden: dict[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
+def golden_squares(golden: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
     boxes = [Box(*map(float, row)) for row in golden["boxes"]]
-    cut = [crops(golden[f"image_{i}"].astype(np.uint8), [box], CARD.input) for i, box in enumerate(boxes)]
+    cut = [crops(golden[f"image_{i}"], [box], CARD.input) for i, box in enumerate(boxes)]
     return np.concatenate(cut)
 
 
-def test_preprocessing_cuts_the_same_pixels(golden: dict[str, NDArray[np.generic]]) -> None:
+def test_preprocessing_cuts_the_same_pixels(golden: dict[str, NDArray[Any]]) -> None:
     squares = golden_squares(golden)
     assert squares.shape == (len(golden["boxes"]), CARD.input.size, CARD.input.size, 3)
     # Pillow's fixed-point resize may round one way or the other between its releases.
     assert np.abs(squares.astype(int) - golden["squares"].astype(int)).max() <= 1
 
 
-def test_tensor_is_the_formula_of_the_card(golden: dict[str, NDArray[np.generic]]) -> None:
-    tensor = to_tensor(golden["squares"].astype(np.uint8), CARD.input)
+def test_tensor_is_the_formula_of_the_card(golden: dict[str, NDArray[Any]]) -> None:
+    tensor = to_tensor(golden["squares"], CARD.input)
     expected = (golden["squares"].astype(np.float64) - 127.0) / 128.0
     np.testing.assert_allclose(tensor.transpose(0, 2, 3, 1), expected, atol=1e-6)
 
 
-def cosines(
-    golden: dict[str, NDArray[np.generic]], squares: NDArray[np.uint8]
-) -> dict[str, NDArray[np.float32]]:
+def cosines(golden: dict[str, NDArray[Any]], squares: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """By space, the cosine of every vector of today with every released one, (N, N)."""
     vectors = OnnxSession(CARD, BUNDLE, threads=1).run(to_tensor(squares, CARD.input))
     assert {space: found.shape[1] for space, found in vectors.items()} == CARD.spaces
@@ -53,7 +52,7 @@ def cosines(
     return {space: found @ golden[space].T for space, found in vectors.items()}
 
 
-def test_model_gives_the_released_vectors(golden: dict[str, NDArray[np.generic]]) -> None:
+def test_model_gives_the_released_vectors(golden: dict[str, NDArray[Any]]) -> None:
     for matrix in cosines(golden, golden_squares(golden)).values():
         # int8 kernels round apart between kinds of processor; the vectors must still be the same ones.
         assert matrix.diagonal().min() > 0.98
@@ -61,7 +60,7 @@ def test_model_gives_the_released_vectors(golden: dict[str, NDArray[np.generic]]
         assert np.array_equal(matrix.argmax(axis=1), np.arange(len(matrix)))
 
 
-def test_swapped_channels_would_be_noticed(golden: dict[str, NDArray[np.generic]]) -> None:
+def test_swapped_channels_would_be_noticed(golden: dict[str, NDArray[Any]]) -> None:
     """The tolerance above is tight enough to catch a wrong preprocessing."""
     for matrix in cosines(golden, golden_squares(golden)[..., ::-1]).values():
         assert matrix.diagonal().min() < 0.97

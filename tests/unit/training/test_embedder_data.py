@@ -91,7 +91,7 @@ def test_a_batch_brings_photos_and_catalogue_picture_of_each_product_together(da
     for batch in batches.epoch(0):
         assert len(batch.pictures) == RECIPE.batch_size
         assert batch.pictures.shape[1:] == (3, 32, 32)
-        for product in batch.product[batch.product != UNKNOWN].unique():
+        for product in torch.unique(batch.product[batch.product != UNKNOWN]):
             rows = batch.rows[batch.product == product].tolist()
             assert sum(batches.examples[row].catalogue for row in rows) == 1
             assert len(set(rows)) == len(rows) == RECIPE.photos + 1
@@ -101,7 +101,7 @@ def test_a_picture_without_product_is_an_item_of_its_own_seen_twice(data: Path) 
     batch = next(EmbedderBatches(examples(data), RECIPE).epoch(0))
     lone = batch.product == UNKNOWN
     assert torch.equal(batch.item[~lone], batch.product[~lone])
-    items, counts = batch.item[lone].unique(return_counts=True)
+    items, counts = torch.unique(batch.item[lone], return_counts=True)
     assert counts.tolist() == [2] * RECIPE.unlabelled
     assert not set(items.tolist()) & set(batch.product.tolist())
     first, second = batch.pictures[batch.item == items[0]]

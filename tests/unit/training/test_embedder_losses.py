@@ -40,7 +40,7 @@ def test_batch_hard_triplet_equals_the_loop(labels: list[int], seed: int, scale:
 
 def test_batch_hard_triplet_of_equal_vectors_has_a_finite_gradient() -> None:
     vectors = F.normalize(torch.ones(4, 8), dim=1).requires_grad_()
-    batch_hard_triplet(vectors, torch.tensor([0, 0, 1, 1])).backward()
+    batch_hard_triplet(vectors, torch.tensor([0, 0, 1, 1])).backward()  # type: ignore[no-untyped-call]
     assert vectors.grad is not None
     assert torch.isfinite(vectors.grad).all()
 
@@ -72,7 +72,7 @@ def test_taxonomy_contrastive_pulls_the_same_product_nearest() -> None:
     optimizer = torch.optim.Adam([vectors], lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        taxonomy_contrastive(F.normalize(vectors, dim=1), levels, (1.0, 0.6, 0.3)).backward()
+        taxonomy_contrastive(F.normalize(vectors, dim=1), levels, (1.0, 0.6, 0.3)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     cosines = F.normalize(vectors.detach(), dim=1)[0] @ F.normalize(vectors.detach(), dim=1).T
     product, category, department, rest = cosines[1:].tolist()
