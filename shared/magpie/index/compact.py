@@ -165,11 +165,11 @@ def _nearest(
         scanned = {space: vectors[rows] for space, vectors in view.spaces.items()}
     for start in range(0, len(next(iter(queries.values()))), _QUERIES_AT_ONCE):
         stop = start + _QUERIES_AT_ONCE
-        # (queries, rows), each
-        similarities = {space: queries[space][start:stop] @ scanned[space].T for space in queries}
+        # (rows, queries), each: this order is the faster one for few queries
+        similarities = {space: scanned[space] @ queries[space][start:stop].T for space in queries}
         if rows is not None and scanned is view.spaces:
-            similarities = {space: similarity[:, rows] for space, similarity in similarities.items()}
-        for of_query in zip(*similarities.values(), strict=True):
+            similarities = {space: similarity[rows] for space, similarity in similarities.items()}
+        for of_query in zip(*(similarity.T for similarity in similarities.values()), strict=True):
             found = np.unique(np.concatenate([_largest(similarity, limit) for similarity in of_query]))
             yield (
                 found if rows is None else rows[found],
@@ -194,13 +194,10 @@ def _candidates(view: View, rows: Rows, similarities: Mapping[str, Similarity]) 
     identity = view.spaces.get(IDENTITY)
     candidates = []
     for row, *values in zip(rows.tolist(), *(s.tolist() for s in similarities.values()), strict=True):
-        candidate = Candidate(
-            product_id=view.product(row).id,
-            image_sha256=view.images[row],
-            box=view.boxes[row],
-            identity=b"" if identity is None else identity[row].tobytes(),
-        )
-        similarity = candidate.similarity  # set one by one: a third faster than a dict in the constructor
+        candidate = Candidate.FromString(view.objects[row])  # half the time of the constructor
+        if identity is not None:
+            candidate.identity = identity[row].tobytes()
+        similarity = candidate.similarity  # set one by one: half the time of an update
         for space, value in zip(similarities, values, strict=True):
             similarity[space] = value
         candidates.append(candidate)

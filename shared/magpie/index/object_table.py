@@ -19,8 +19,8 @@ from magpie.index.columns import ProductColumns
 from magpie.index.filter_terms import Filter
 from magpie.index.vectors import dimensions
 from magpie.v1.events_pb2 import ObjectsEmbedded
-from magpie.v1.image_pb2 import Box
 from magpie.v1.product_pb2 import Product
+from magpie.v1.search_pb2 import Candidate
 
 _NOBODY = -1
 _FEW_ROWS = 1024  # dead ones below this are not worth a rebuild
@@ -34,8 +34,7 @@ class View:
     owner: NDArray[np.int32]  # (N,) row of its product, _NOBODY: the object is gone
     columns: ProductColumns
     product_rows: int
-    images: list[str]  # at least N: SHA-256 of the picture
-    boxes: list[Box]  # at least N
+    objects: list[bytes]  # at least N: Candidate, serialised, with all that does not depend on the query
     all_owned: bool
 
     def rows(self, condition: Filter | None) -> NDArray[np.intp] | None:
@@ -44,10 +43,6 @@ class View:
             return None if self.all_owned else np.flatnonzero(self.owner != _NOBODY)
         holds = np.append(condition.mask(self.columns.first(self.product_rows)), False)  # the last: _NOBODY
         return np.flatnonzero(holds[self.owner])
-
-    def product(self, row: int) -> Product:
-        """The product of the object in a row."""
-        return self.columns.products[int(self.owner[row])]
 
 
 class ObjectTable:
@@ -60,40 +55,38 @@ class ObjectTable:
         self._spaces: dict[str, NDArray[np.float32]] = {}  # (capacity, dimension)
         self._owner: NDArray[np.int32] = np.empty(0, np.int32)  # (capacity,)
         self._owner_is_shared = False
-        self._images: list[str] = []
-        self._boxes: list[Box] = []
+        self._objects: list[bytes] = []
         self._owned = 0
 
     @property
     def nbytes(self) -> int:
         """Roughly the memory taken."""
         arrays = sum(space.nbytes for space in self._spaces.values()) + self._owner.nbytes
-        return arrays + 1024 * (len(self._columns.products) + 64) + 256 * len(self._images)
+        return arrays + 1024 * (len(self._columns.products) + 64) + 256 * len(self._objects)
 
     def apply(self, products: dict[str, bytes | None], objects: dict[tuple[str, str], bytes | None]) -> None:
         """Take over new values; None: gone. Raises FailedPrecondition if vectors do not fit the others."""
         self._write_products(products)
         for product_id, sha256 in objects:
             self._drop_image(product_id, sha256)
-        if self._images and not self._owned:
+        if self._objects and not self._owned:
             self._rebuild()  # nothing is left: the next objects may have other dimensions
         self._append_objects({image: value for image, value in objects.items() if value is not None})
         surplus_products = len(self._columns.products) - 2 * len(self._product_row)  # dead beyond the living
-        surplus_rows = len(self._images) - 2 * self._owned
+        surplus_rows = len(self._objects) - 2 * self._owned
         if max(surplus_products, surplus_rows) > _FEW_ROWS:
             self._rebuild()
 
     def view(self) -> View:
         """The table as it is now."""
         self._owner_is_shared = True
-        count = len(self._images)
+        count = len(self._objects)
         return View(
             spaces={name: vectors[:count] for name, vectors in self._spaces.items()},
             owner=self._owner[:count],
             columns=self._columns,
             product_rows=len(self._columns.products),
-            images=self._images,
-            boxes=self._boxes,
+            objects=self._objects,
             all_owned=self._owned == count,
         )
 
@@ -135,9 +128,10 @@ class ObjectTable:
             return
         self._append_vectors([event for _, _, event in events])
         for product_id, sha256, event in events:
-            rows = range(len(self._images), len(self._images) + len(event.objects))
-            self._images.extend([sha256] * len(rows))
-            self._boxes.extend(embedded.object.box for embedded in event.objects)
+            rows = range(len(self._objects), len(self._objects) + len(event.objects))
+            for embedded in event.objects:
+                candidate = Candidate(product_id=product_id, image_sha256=sha256, box=embedded.object.box)
+                self._objects.append(candidate.SerializeToString())
             self._image_rows.setdefault(product_id, {})[sha256] = rows
             self._owner[rows.start : rows.stop] = self._product_row[product_id]  # beyond what any view has
             self._owned += len(rows)
@@ -150,7 +144,7 @@ class ObjectTable:
         if not self._spaces:
             first = dimensions(events[0].objects[0].vectors)
             self._spaces = {space: np.empty((0, size), np.float32) for space, size in first.items()}
-        start, stop = len(self._images), len(self._images) + len(vectors)
+        start, stop = len(self._objects), len(self._objects) + len(vectors)
         if stop > len(self._owner):
             self._grow(max(stop, 2 * len(self._owner)))
         for space, matrix in self._spaces.items():
@@ -160,7 +154,7 @@ class ObjectTable:
             matrix[start:stop] = np.frombuffer(values, "<f4").reshape(-1, matrix.shape[1])
 
     def _grow(self, capacity: int) -> None:
-        count = len(self._images)
+        count = len(self._objects)
         owner = np.empty(capacity, np.int32)
         owner[:count] = self._owner[:count]
         self._owner, self._owner_is_shared = owner, False
@@ -186,7 +180,6 @@ class ObjectTable:
                 owner.extend([self._product_row[product_id]] * len(rows))
         self._spaces = {space: matrix[kept] for space, matrix in self._spaces.items()}
         self._owner, self._owner_is_shared = np.array(owner, np.int32), False
-        self._images = [self._images[row] for row in kept]
-        self._boxes = [self._boxes[row] for row in kept]
+        self._objects = [self._objects[row] for row in kept]
         if not kept:
             self._spaces = {}
