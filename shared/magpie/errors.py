@@ -63,6 +63,13 @@ class FailedPrecondition(MagpieError):
     retryable = False
 
 
+class Aborted(MagpieError):
+    """Someone else changed the same thing first: read it again, then decide anew."""
+
+    code = "ABORTED"
+    retryable = False
+
+
 class Unavailable(MagpieError):
     """Something Magpie needs (Redis, S3, another function) does not answer now. Try again."""
 
