@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from magpie.errors import FilterSyntax
 from magpie.index.columns import ProductColumns
 from magpie.index.filter import MAX_CHARACTERS, MAX_DEPTH, parse
