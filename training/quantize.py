@@ -88,6 +88,15 @@ def quantise(
     prepared.unlink()
 
 
+def first_convolutions(path: Path, count: int) -> list[str]:
+    """Names of a graph's first convolutions, for `keep_float`.
+
+    They work on few channels at full resolution, where int8 costs the most accuracy and gains no time.
+    """
+    nodes = onnx.load(str(path)).graph.node
+    return [node.name for node in nodes if node.op_type == "Conv"][:count]
+
+
 def session(path: Path) -> ort.InferenceSession:
     """One thread, as in a small function."""
     options = ort.SessionOptions()

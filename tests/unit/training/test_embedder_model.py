@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from training.embedding.retrieval import leave_one_out, recall_at_1
 from training.embedding.runs import onnx_run, torch_run
 from training.models.backbone import Lite0Backbone, Lite0Features
 from training.models.embedder import SPACES, Embedder
-from training.quantize import export_onnx, largest_differences, quantise
+from training.quantize import export_onnx, first_convolutions, largest_differences, quantise
 
 SPEC = InputSpec("image", 64, 127.0, 128.0, 127)
 
@@ -88,6 +89,17 @@ def test_int8_stays_near_float(tmp_path: Path) -> None:
     for space in SPACES:
         assert (one[space] * other[space]).sum(axis=1).min() > 0.9
     assert 0 < max(largest_differences(fp32, int8, pictures(2)).values()) < 0.5
+
+
+def test_named_convolutions_stay_float(tmp_path: Path) -> None:
+    fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    export_onnx(Tuple(Embedder(pretrained=False)), fp32, SPEC, list(SPACES))
+    names = first_convolutions(fp32, 2)
+    quantise(fp32, int8, SPEC, [pictures(1)], keep_float=names)
+    graph = onnx.load(str(int8)).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    weights = [made_by.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert weights == [None, None] + ["DequantizeLinear"] * (len(weights) - 2)
 
 
 def test_recall_counts_the_nearest_by_cosine() -> None:
