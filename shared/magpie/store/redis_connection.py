@@ -1,0 +1,35 @@
+"""Redis, or Valkey: the connection, and the one place where its errors become Magpie's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis import exceptions
+
+from magpie.errors import Unavailable
+
+# The server is away, starting, failing over or full: the same command can succeed later.
+_AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
+
+
+def connect(url: str) -> redis.Redis:
+    """A client with a pool of its own. Nothing is sent before the first command."""
+    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=10)
+
+
+@contextmanager
+def redis_answers() -> Iterator[None]:
+    """Raises Unavailable in place of Redis's errors that a retry can cure."""
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable(f"Redis does not answer: {error}") from error
