@@ -1,0 +1,1 @@
+"""From an upload to the index: its events, those that were parked, those that were lost."""

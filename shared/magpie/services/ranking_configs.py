@@ -1,0 +1,40 @@
+"""RankingConfigService: the calling customer's rules of ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from magpie.errors import InvalidArgument
+from magpie.ranking.config import validate
+from magpie.rpc.context import CallContext
+from magpie.store.ranking_configs import RankingConfigs
+from magpie.v1 import ranking_config_pb2, ranking_config_pb2_grpc
+
+
+class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer):
+    """`spaces` are those of the bundle in use: a config can weigh no others."""
+
+    def __init__(self, configs: RankingConfigs, spaces: Collection[str]) -> None:
+        self._configs = configs
+        self._spaces = spaces
+
+    def GetRankingConfig(  # type: ignore[override]  # our context on every transport
+        self, request: ranking_config_pb2.GetRankingConfigRequest, context: CallContext
+    ) -> ranking_config_pb2.GetRankingConfigResponse:
+        customer = context.require_customer()
+        if request.version < 0:
+            raise InvalidArgument("version", f"must be at least 0, got {request.version}")
+        config = self._configs.get(customer, request.version)
+        return ranking_config_pb2.GetRankingConfigResponse(config=config)
+
+    def PutRankingConfig(  # type: ignore[override]
+        self, request: ranking_config_pb2.PutRankingConfigRequest, context: CallContext
+    ) -> ranking_config_pb2.PutRankingConfigResponse:
+        customer = context.require_customer()
+        if not request.HasField("config"):
+            raise InvalidArgument("config", "is missing; to return to the default put an empty one, {}")
+        config = validate(request.config, self._spaces)
+        expected = request.expected_version if request.HasField("expected_version") else None
+        return ranking_config_pb2.PutRankingConfigResponse(
+            config=self._configs.put(customer, config, expected)
+        )

@@ -1,0 +1,147 @@
+"""Each customer's ranking configs: on S3 for good, in Redis for speed.
+
+`customers/CUSTOMER/ranking/current.json` is the config in force. A conditional put replaces it: that is the
+one moment at which an update happens. Before it, the old one is filed as
+`customers/CUSTOMER/ranking/00000001.json`, which never changes. So a writer that dies leaves either the old
+config in force or the new one, and a version that was never in force cannot be read.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+from google.protobuf import json_format
+
+from magpie.errors import Aborted, NotFound
+from magpie.ranking.config import checksum, default_config
+from magpie.store.aws_connection import aws_answers
+from magpie.store.redis_connection import redis_answers
+from magpie.v1.ranking_config_pb2 import RankingConfig
+
+FRESH_SECONDS = 1.0  # for so long a process uses a config without asking Redis
+CACHED_SECONDS = 300  # and Redis without asking S3
+_ATTEMPTS = 5  # at a put that others overtake
+_KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
+
+
+class RankingConfigs:
+    """`s3` is a boto3 client. Every method raises Unavailable while S3 or Redis does not answer."""
+
+    def __init__(self, s3: Any, bucket: str, client: redis.Redis) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._redis: Any = client
+        self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
+        self._fresh: dict[str, tuple[RankingConfig, float]] = {}  # customer -> config, until when
+
+    def current(self, customer: str) -> RankingConfig:
+        """The config in force, at most FRESH_SECONDS late; before the first put the default. Read only."""
+        config, until = self._fresh.get(customer, (None, 0.0))
+        if config is not None and time.monotonic() < until:
+            return config
+        asked = time.monotonic()
+        with redis_answers():
+            cached = self._redis.hget(_cache_key(customer), "config")
+        if cached is None:
+            config, _ = self._in_force(customer)
+            self._cache(customer, config)
+        else:
+            config = RankingConfig.FromString(cached)
+        self._fresh[customer] = (config, asked + FRESH_SECONDS)
+        return config
+
+    def get(self, customer: str, version: int = 0) -> RankingConfig:
+        """One version, as S3 has it; 0: the one in force. Raises NotFound."""
+        config, _ = self._in_force(customer)
+        if version in (0, config.version):
+            return config
+        return _parsed(self._read(_version_key(customer, version))[0])
+
+    def put(self, customer: str, config: RankingConfig, expected_version: int | None = None) -> RankingConfig:
+        """Put a validated config in force. Returns it with its version and checksum.
+
+        One that equals the config in force makes no new version. Raises Aborted if `expected_version` is not
+        in force, or if other writers keep winning.
+        """
+        for _ in range(_ATTEMPTS):
+            old, etag = self._in_force(customer)
+            # Also where nothing is written: an earlier put may have died before it came to this.
+            self._cache(customer, old)
+            if expected_version is not None and expected_version != old.version:
+                raise Aborted(
+                    f"expected_version: is {expected_version}, but version {old.version} is in force: "
+                    "get it, apply your change to it and put that"
+                )
+            if checksum(config) == checksum(old):
+                return old
+            new = RankingConfig()
+            new.CopyFrom(config)
+            new.version, new.checksum = old.version + 1, checksum(config)
+            try:
+                self._replace(customer, old, etag, new)
+            except Aborted:
+                continue
+            self._cache(customer, new)
+            self._fresh[customer] = (new, time.monotonic() + FRESH_SECONDS)
+            return new
+        raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
+
+    def _in_force(self, customer: str) -> tuple[RankingConfig, str]:
+        """The config in force and its ETag; the default and none before the first put."""
+        try:
+            text, etag = self._read(_current_key(customer))
+        except NotFound:
+            config = default_config()
+            config.checksum = checksum(config)
+            return config, ""
+        return _parsed(text), etag
+
+    def _replace(self, customer: str, old: RankingConfig, etag: str, new: RankingConfig) -> None:
+        """Raises Aborted if `old` is no longer in force."""
+        if not etag:
+            self._write(_current_key(customer), new, IfNoneMatch="*")
+            return
+        with suppress(Aborted):  # another writer has filed it already
+            self._write(_version_key(customer, old.version), old, IfNoneMatch="*")
+        try:
+            self._write(_current_key(customer), new, IfMatch=etag)
+        except NotFound as error:  # S3 says so, and not 412, where the object is gone
+            raise Aborted(f"the ranking config of {customer} was removed meanwhile") from error
+
+    def _cache(self, customer: str, config: RankingConfig) -> None:
+        with redis_answers():
+            self._keep_newer(
+                [_cache_key(customer)], [config.version, config.SerializeToString(), CACHED_SECONDS]
+            )
+
+    def _read(self, key: str) -> tuple[bytes, str]:
+        with aws_answers(f"ranking config {key}"):
+            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            return answer["Body"].read(), answer["ETag"]
+
+    def _write(self, key: str, config: RankingConfig, **condition: str) -> None:
+        body = json_format.MessageToJson(config, preserving_proto_field_name=True).encode()
+        with aws_answers(f"ranking config {key}"):
+            self._s3.put_object(
+                Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **condition
+            )
+
+
+def _parsed(text: bytes) -> RankingConfig:
+    return json_format.Parse(text, RankingConfig())
+
+
+def _current_key(customer: str) -> str:
+    return f"customers/{customer}/ranking/current.json"
+
+
+def _version_key(customer: str, version: int) -> str:
+    return f"customers/{customer}/ranking/{version:08d}.json"
+
+
+def _cache_key(customer: str) -> str:
+    return f"magpie:{{{customer}}}:ranking"
