@@ -10,6 +10,7 @@ SAM ?= 1.170.0
 ARCHITECTURE ?= arm64
 DATA ?=
 NAME ?=
+TEACHER ?=
 
 bin := .venv/bin
 buf := .tools/buf/node_modules/.bin/buf
@@ -34,6 +35,7 @@ help: ## This list.
 # --- One machine -----------------------------------------------------------------------------------------------
 
 setup: .venv/.local ## Install what running Magpie on this machine needs (.venv, no torch).
+	@:
 
 demo: setup ## Sample shop, index, search, evaluate, result page. DATA=folder: your own catalogue.csv, queries.csv.
 	$(bin)/python -m local.demo $(if $(DATA),--data '$(DATA)')
@@ -67,8 +69,14 @@ format: .venv/.develop ## Let ruff mend what it can.
 bench: .venv/.develop ## Benchmarks: tables, and .bench/NAME.json. NAME=search runs one.
 	$(bin)/python -m tests.bench $(NAME)
 
-train-default: .venv/.develop ## Train the default bundle again (hours on two cores, resumable).
-	$(bin)/python -m training.train_default
+train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=folder TEACHER=detector.onnx. Hours; resumable.
+	@test -n "$$MAGPIE_DATA" -a -n '$(TEACHER)' || { echo 'needs MAGPIE_DATA=folder and TEACHER=detector.onnx'; exit 1; }
+	$(bin)/python -m training.train embedder --out .training/embedder $(call resume,embedder)
+	$(bin)/python -m training.train detector --out .training/detector $(call resume,detector) --teacher '$(TEACHER)'
+	$(bin)/python -m training.export embedder --run .training/embedder --out bundles/default
+	$(bin)/python -m training.export detector --run .training/detector --out bundles/default
+
+resume = $(if $(wildcard .training/$(1)/checkpoint.pt),--resume)
 
 lock: .venv/.develop ## Write constraints.txt from what is installed now.
 	@echo '# Versions that were tested together. `make lock` writes this file; torch is chosen in the Makefile.' > constraints.txt
