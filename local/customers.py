@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-
 from local.client import CallFailed, Client
 from local.home import Home
 from local.system import System
-
-CUSTOMER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+from magpie.store.customers import Customers
+from magpie.store.redis_connection import connect
 
 
 def known_key(home: Home, customer: str) -> str:
@@ -26,14 +23,12 @@ def known_key(home: Home, customer: str) -> str:
 
 def key_of(home: Home, customer: str) -> str:
     """The API key of a customer, who is made if need be, or given a new key if the old one is unknown."""
-    os.environ.update(System(home).running().environment())
-    from magpie.bootstrap import application  # noqa: PLC0415 - slow to import, and only this needs it
-
-    customers = application().customers
     key = home.key(customer).read_text().strip() if home.key(customer).exists() else ""
-    if not key or customers.customer_of(key) != customer:
-        key = customers.create(customer)
-        home.write_key(customer, key)
+    with connect(System(home).running().redis_url) as redis:
+        customers = Customers(redis)
+        if not key or customers.customer_of(key) != customer:
+            key = customers.create(customer)
+            home.write_key(customer, key)
     return key
 
 

@@ -15,6 +15,7 @@ from magpie.v1.image_pb2 import Box
 from magpie.v1.visual_search_pb2 import SearchResponse
 from magpie.vision.decode import decode
 
+STAGES = ("detection", "embedding", "search", "reranking", "total")
 PHOTO_SIDE = 1280  # px, longer side
 HIT_SIDE = 320
 # Told apart by those who see colours differently, on light and on dark ground (Okabe and Ito, 2008).
@@ -60,7 +61,7 @@ def render(photo: Path, response: SearchResponse, customer: str, fetch: Callable
         name=photo.name,
         customer=customer,
         objects=objects,
-        timings=dict(sorted(response.timings_ms.items(), key=lambda item: item[0] == "total")),
+        timings={stage: response.timings_ms[stage] for stage in STAGES if stage in response.timings_ms},
         bundle=response.bundle,
         config_version=response.ranking_config_version,
         query_id=response.query_id,

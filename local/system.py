@@ -14,9 +14,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from local import aws_server, ports, redis_server, resources
-from local.home import Home, RunState
+from local.home import BUCKET, Home, RunState
 from local.process import ProcessSpec, find, memory_mb, start, stop, tail
 from magpie.errors import FailedPrecondition, Unavailable
+from magpie.ingest.sweep import OLDER_THAN_SECONDS, sweep
+from magpie.store.catalogue import Catalogue
+from magpie.store.redis_connection import connect
+from magpie.store.uploads import Uploads
 
 WORKERS = tuple(f"{stage}-worker" for stage in resources.STAGES)
 # A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.
@@ -58,6 +62,7 @@ class System:
             queues = resources.ensure(state.aws_url)
             functions = [*self._workers(state, queues), self._api(state)]
             started += self._bring_up(state, functions, tell)
+            _send_lost_again(state, queues, "aws" in started, tell)
         return started
 
     def down(self, tell: Tell) -> list[str]:
@@ -203,6 +208,20 @@ class System:
             lambda: _grpc_probe(state.grpc_address),
             "grpc",
         )
+
+
+def _send_lost_again(state: RunState, queues: resources.Queues, queues_are_new: bool, tell: Tell) -> None:
+    """Queues are lost when AWS is killed; pictures that have arrived go on from the ledger and the bucket."""
+    with connect(state.redis_url) as redis:
+        swept = sweep(
+            Catalogue(redis),
+            Uploads(resources.client("s3", state.aws_url), BUCKET),
+            resources.client("sqs", state.aws_url),
+            queues.work[resources.STAGES[0]],
+            0.0 if queues_are_new else OLDER_THAN_SECONDS,
+        )
+    if swept.sent:
+        tell(f"{swept.sent} pictures whose events were lost are on their way again")
 
 
 def _ours(environment: dict[str, str]) -> dict[str, str]:

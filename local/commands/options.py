@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from local.customers import CUSTOMER
 from local.home import Home
+from magpie.store.upload_key import CUSTOMER
 
 DEFAULT_HOME = ".magpie"
 

@@ -19,7 +19,7 @@ from local.commands.options import (
 )
 from local.customers import reading
 from local.home import Home
-from local.result_page import render
+from local.result_page import STAGES, render
 from magpie.errors import InvalidArgument
 from magpie.geometry import Box
 from magpie.v1 import image_pb2
@@ -94,8 +94,8 @@ def command(  # noqa: PLR0917 - click calls by keyword
         return
     for number, object_hits in enumerate(response.objects, start=1):
         table_console.print(_table(number, object_hits, explain))
-    times = ", ".join(f"{stage} {response.timings_ms[stage]:.0f}" for stage in sorted(response.timings_ms))
-    tell(f"milliseconds: {times}")
+    times = (f"{stage} {response.timings_ms[stage]:.0f}" for stage in STAGES if stage in response.timings_ms)
+    tell(f"milliseconds: {', '.join(times)}")
 
 
 def answer(response: SearchResponse) -> dict[str, Any]:
