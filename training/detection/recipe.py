@@ -26,7 +26,7 @@ class Shares:
 class DetectorRecipe:
     """Defaults are the default bundle's."""
 
-    epochs: int = 9
+    epochs: int = 8
     steps: int = 100  # an epoch
     batch_size: int = 20
     seed: int = 1

@@ -1,4 +1,4 @@
-"""The default bundle's detector: thirty to forty minutes on one core."""
+"""The default bundle's detector: half an hour on one idle core."""
 
 from __future__ import annotations
 
