@@ -48,12 +48,14 @@ class _Message:
 class Parking:
     """The dead-letter queues `PREFIX-STAGE-parked`. `sqs` is a boto3 client.
 
-    Every method raises Unavailable while SQS does not answer, FailedPrecondition if a queue is missing.
+    A poll waits `wait_seconds`, since a short one (0) asks only some of SQS's servers. Every method raises
+    Unavailable while SQS does not answer, FailedPrecondition if a queue is missing.
     """
 
-    def __init__(self, sqs: Any, prefix: str) -> None:
+    def __init__(self, sqs: Any, prefix: str, wait_seconds: int = 1) -> None:
         self._sqs = sqs
         self._prefix = prefix
+        self._wait_seconds = wait_seconds
 
     def parked(self, customer: str = "", product_id: str = "") -> list[ParkedEvent]:
         """All parked events, or one customer's, or one product's; oldest first. They stay parked."""
@@ -97,7 +99,7 @@ class Parking:
                     QueueUrl=queue,
                     MaxNumberOfMessages=_BATCH,
                     VisibilityTimeout=_HELD_SECONDS,
-                    WaitTimeSeconds=1,  # a short poll asks only some of SQS's servers
+                    WaitTimeSeconds=self._wait_seconds,
                     MessageSystemAttributeNames=["SentTimestamp"],
                     MessageAttributeNames=["All"],
                 ).get("Messages", [])
