@@ -11,7 +11,6 @@ import redis
 
 from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config, validate
-from magpie.store import ranking_configs as ranking_configs_module
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
 from magpie.v1.ranking_config_pb2 import Boost, RankingConfig
@@ -140,7 +139,7 @@ def test_writers_without_an_expected_version_all_come_through(make: Any) -> None
 
 def test_another_process_has_it_within_a_second(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
-    monkeypatch.setattr(ranking_configs_module.time, "monotonic", lambda: clock)
+    monkeypatch.setattr("magpie.store.ranking_configs.time.monotonic", lambda: clock)
     writer, reader = make(), make()
     assert reader.current("shop").version == 0
     writer.put("shop", config_of("price < 5"))
@@ -166,7 +165,7 @@ def test_a_put_that_died_before_the_cache_is_mended_by_the_next(
 ) -> None:
     configs = make()
     configs.put("shop", config_of("price < 5"))
-    stale = redis_client.hgetall("magpie:{shop}:ranking")
+    stale: Any = redis_client.hgetall("magpie:{shop}:ranking")
     configs.put("shop", config_of("price < 6"))
     redis_client.hset("magpie:{shop}:ranking", mapping=stale)
     assert make().current("shop").version == 1

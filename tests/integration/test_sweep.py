@@ -13,6 +13,7 @@ import urllib3
 from google.protobuf import json_format
 
 from local import resources
+from local.home import BUCKET
 from magpie.ingest.events import image_uploaded
 from magpie.ingest.sweep import Swept, sweep
 from magpie.store.catalogue import Catalogue
@@ -143,7 +144,7 @@ def test_all_customers_are_swept_each_with_its_own_key(
 
 def test_a_real_upload_becomes_the_first_event(local_aws: str, s3: Any, sqs: Any) -> None:
     queue = resources.ensure(local_aws).work["detection"]
-    uploads = Uploads(s3, resources.BUCKET)
+    uploads = Uploads(s3, BUCKET)
     for product_id in ("a/b", ""):  # a query photo starts no ingest
         upload = uploads.create("shop", product_id, SHA256, "image/png", len(DATA))
         answer = urllib3.request("POST", upload.url, fields={**upload.fields, "file": ("f", DATA)})

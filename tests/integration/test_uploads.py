@@ -28,8 +28,8 @@ def uploads(s3: Any, bucket: str) -> Uploads:
     return Uploads(s3, bucket)
 
 
-def post(upload: PresignedUpload, data: bytes, **changed: str) -> urllib3.BaseHTTPResponse:
-    fields = {**upload.fields, **changed, "file": ("photo.png", data)}
+def post(upload: PresignedUpload, data: bytes) -> urllib3.BaseHTTPResponse:
+    fields: dict[str, str | tuple[str, bytes]] = {**upload.fields, "file": ("photo.png", data)}
     return urllib3.request("POST", upload.url, fields=fields, retries=False)
 
 
