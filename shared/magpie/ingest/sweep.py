@@ -23,7 +23,7 @@ from magpie.v1.catalog_pb2 import ImageStatus
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage
 
 OLDER_THAN_SECONDS = 600.0
-_AT_ONCE = 16
+_AT_ONCE = 10  # as many connections as a boto3 client keeps
 
 
 @dataclass(frozen=True)
