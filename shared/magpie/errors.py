@@ -80,3 +80,10 @@ class DeadlineExceeded(MagpieError):
     """The caller's deadline passed before the answer was ready."""
 
     code = "DEADLINE_EXCEEDED"
+
+
+class Unimplemented(MagpieError):
+    """No servicer has the method that was called."""
+
+    code = "UNIMPLEMENTED"
+    retryable = False
