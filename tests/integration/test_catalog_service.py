@@ -119,6 +119,17 @@ def test_an_indexed_picture_is_not_missing_under_its_bundle_alone(
     assert list(upsert(next_bundle, product)[0].missing_images) == [SHA256]
 
 
+def test_an_old_failure_ends_with_the_permission_to_upload_again(
+    catalog: CatalogServicer, redis_client: redis.Redis
+) -> None:
+    upsert(catalog, Product(id="p", images=[SHA256]))
+    image = IngestedImage(event_id="first", customer=SHOP.customer, product_id="p", sha256=SHA256)
+    Catalogue(redis_client).set_state(image, ImageStatus.STATE_FAILED, "truncated")
+    assert states(catalog, "p") == {"p": ImageStatus.STATE_FAILED}
+    catalog.CreateUpload(upload_of("p"), SHOP)
+    assert states(catalog, "p") == {"p": ImageStatus.STATE_AWAITING_UPLOAD}
+
+
 def test_customers_do_not_see_one_another(catalog: CatalogServicer, uploads: Uploads) -> None:
     upsert(catalog, Product(id="p", title="ours", images=[SHA256]))
     assert states(catalog, "p", context=RIVAL) == {}

@@ -13,6 +13,7 @@ from magpie.store.catalogue import Catalogue
 from magpie.store.upload_key import SHA256, encoded
 from magpie.store.uploads import CONTENT_TYPES, MAX_BYTES, Uploads
 from magpie.v1 import catalog_pb2, catalog_pb2_grpc
+from magpie.v1.events_pb2 import IngestedImage
 from magpie.v1.product_pb2 import AttributeValue, Product
 
 MAX_PRODUCTS = 100  # a call
@@ -53,6 +54,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         _check_upload(request)
         if request.product_id:
             self._check_listed(customer, request.product_id, request.sha256)
+            self._forget_failure(customer, request.product_id, request.sha256)
         upload = self._uploads.create(
             customer, request.product_id, request.sha256, request.content_type, request.size_bytes
         )
@@ -78,6 +80,13 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             raise FailedPrecondition(
                 f"sha256: product {product_id!r} does not list {sha256}: upsert it with that picture first"
             )
+
+    def _forget_failure(self, customer: str, product_id: str, sha256: str) -> None:
+        """A picture that failed and comes again is waited for: its old failure must not pass for a new one."""
+        states = {image.sha256: image.state for image in self._catalogue.states(customer, [product_id])}
+        if states.get(sha256) == catalog_pb2.ImageStatus.STATE_FAILED:
+            image = IngestedImage(customer=customer, product_id=product_id, sha256=sha256, event_id="upload")
+            self._catalogue.set_state(image, catalog_pb2.ImageStatus.STATE_AWAITING_UPLOAD)
 
 
 def check_products(products: Sequence[Product]) -> None:
