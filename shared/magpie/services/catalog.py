@@ -82,7 +82,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             )
 
     def _forget_failure(self, customer: str, product_id: str, sha256: str) -> None:
-        """A picture that failed and comes again is waited for: its old failure must not pass for a new one."""
+        """A picture that failed and comes again is waited for: its old failure is no news."""
         states = {image.sha256: image.state for image in self._catalogue.states(customer, [product_id])}
         if states.get(sha256) == catalog_pb2.ImageStatus.STATE_FAILED:
             image = IngestedImage(customer=customer, product_id=product_id, sha256=sha256, event_id="upload")
