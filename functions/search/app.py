@@ -1,0 +1,12 @@
+"""Lambda handler of the search stage: direct invocations, and the batches of its queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magpie.bootstrap import application
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """One invocation."""
+    return application().search_server().handle(event, context)

@@ -1,0 +1,64 @@
+"""Logs and metrics of every call, through Powertools, in one place.
+
+One structured line and one EMF metric a call; never a key, a photo or a vector. Traces are X-Ray's, where Lambda
+turns them on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aws_lambda_powertools import Logger, Tracer, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+
+from magpie.errors import MagpieError
+from magpie.rpc.context import CallContext
+
+NAMESPACE = "Magpie"
+
+
+class Telemetry:
+    """`service` is the function's name. It is a registry's `observe`."""
+
+    def __init__(self, service: str) -> None:
+        self._logger = Logger(service=service)
+        self._tracer = Tracer(service=service)
+        self._service = service
+        self._cold = True
+
+    @contextmanager
+    def call(self, path: str, context: CallContext) -> Iterator[None]:
+        """Around one call."""
+        start = time.perf_counter()
+        code = "OK"
+        try:
+            with self._tracer.provider.in_subsegment(f"## {path.rsplit('/', 1)[-1]}"):
+                yield
+        except MagpieError as error:
+            code = error.code
+            raise
+        finally:
+            milliseconds = (time.perf_counter() - start) * 1000
+            self._report(path, context, code, milliseconds)
+
+    def _report(self, path: str, context: CallContext, code: str, milliseconds: float) -> None:
+        self._logger.info(
+            "call",
+            extra={
+                "method": path,
+                "customer": context.customer,
+                "trace_id": context.trace_id,
+                "code": code,
+                "duration_ms": round(milliseconds, 2),
+                "cold_start": self._cold,
+            },
+        )
+        self._cold = False
+        with single_metric(
+            name="Latency", unit=MetricUnit.Milliseconds, value=milliseconds, namespace=NAMESPACE
+        ) as metric:
+            metric.add_dimension("service", self._service)
+            metric.add_dimension("method", path.rsplit("/", 1)[-1])
+            metric.add_dimension("code", code)
