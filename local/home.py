@@ -97,7 +97,7 @@ class Home:
     def make(self) -> None:
         """Create the folders."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in (self.redis_data, self.aws_data, self.log("").parent, self.heartbeat("").parent):
+        for path in (self.redis_data, self.aws_data, self.folder / "logs", self.folder / "heartbeats"):
             path.mkdir(parents=True, exist_ok=True)
         (self.folder / "keys").mkdir(mode=0o700, exist_ok=True)
 
