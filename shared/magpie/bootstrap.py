@@ -1,7 +1,7 @@
 """The one composition root: what is connected to what.
 
-Everything is built on first use and nothing at import: a function that only ranks never opens Redis, and a process
-that is restored from a snapshot makes its connections anew.
+Everything is built on first use and nothing at import: a function that only ranks never opens Redis, and a
+process that is restored from a snapshot makes its connections anew.
 """
 
 from __future__ import annotations
@@ -76,13 +76,8 @@ class Application:
     @cached_property
     def s3(self) -> Any:
         """Signed addresses need version 4; on AWS they must name the bucket's own region."""
-        return boto3.client(
-            "s3", config=Config(signature_version="s3v4", s3={"addressing_style": self._addressing})
-        )
-
-    @property
-    def _addressing(self) -> str:
-        return "auto" if boto3.client("sqs").meta.endpoint_url.startswith("http://") else "virtual"
+        style = {"addressing_style": self.settings.s3_addressing}
+        return boto3.client("s3", config=Config(signature_version="s3v4", s3=style))
 
     @cached_property
     def sqs(self) -> Any:

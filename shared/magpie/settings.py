@@ -11,7 +11,8 @@
 | MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |
 | MAGPIE_MAX_RECEIVES | after so many failed attempts an event is parked | 5 |
 | MAGPIE_THREADS | threads of one model run | 2 |
-| AWS_ENDPOINT_URL, AWS_REGION and the other AWS_* | as boto3 reads them | |
+| AWS_ENDPOINT_URL | a local AWS; buckets are named in the path then, not in the host | none |
+| AWS_REGION and the other AWS_* | as boto3 reads them | |
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Settings:
     parking_queue_url: str = ""
     max_receives: int = 5
     threads: int = 2
+    s3_addressing: Literal["virtual", "path"] = "virtual"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -67,6 +69,7 @@ class Settings:
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
             max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
             threads=_positive(env, "MAGPIE_THREADS", 2),
+            s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
         )
 
 

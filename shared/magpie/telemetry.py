@@ -1,7 +1,7 @@
 """Logs and metrics of every call, through Powertools, in one place.
 
-One structured line and one EMF metric a call; never a key, a photo or a vector. Traces are X-Ray's, where Lambda
-turns them on.
+One structured line and one EMF metric a call; never a key, a photo or a vector. Traces are X-Ray's, where
+Lambda turns them on.
 """
 
 from __future__ import annotations

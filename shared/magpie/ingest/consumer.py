@@ -1,8 +1,8 @@
 """A function behind its queue: every event through the servicer's own method, its answer to the next queue.
 
 At least once, everywhere. What a step has already done is remembered by event id (Powertools idempotency on
-Redis), together with its answer: a redelivered event is not worked on again, but its answer is forwarded again,
-because the process may have died between the two. The next step tells doubles apart in the same way.
+Redis), together with its answer: a redelivered event is not worked on again, but its answer is forwarded
+again, because the process may have died between the two. The next step tells doubles apart in the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from magpie.errors import InvalidArgument, MagpieError, Unavailable
 from magpie.ingest.events import image_uploaded
-from magpie.rpc.context import CallContext
+from magpie.rpc.context import TRACE_ID, CallContext
 from magpie.rpc.registry import ServicerRegistry
 from magpie.store.aws_connection import aws_answers
 from magpie.v1.catalog_pb2 import ImageStatus
@@ -84,7 +84,7 @@ class Queues:
 class EventConsumer:
     """Takes the batches of one queue. `sqs` is a boto3 client."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         step: Step,
         registry: ServicerRegistry,
@@ -107,13 +107,14 @@ class EventConsumer:
         return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
 
     def _remembering(self, lambda_context: Any) -> Callable[..., str]:
-        """`_work`, but for an event that is done already: then what it answered."""
+        """The servicer's answer, as JSON; for an event that is done already, what it answered then."""
         config = IdempotencyConfig(expires_after_seconds=REMEMBERED_SECONDS)
         # So long is an event of a killed process held to be in work, before somebody else may take it.
         config.register_lambda_context(lambda_context)
 
-        def work(*, key: Mapping[str, str], message: Message, deadline: CallContext) -> str:
-            return self._work(message, deadline)
+        def work(*, key: Mapping[str, str], message: Message, context: CallContext) -> str:  # noqa: ARG001
+            answer = self._registry.invoke(self._step.method, message, context)
+            return json_format.MessageToJson(answer, indent=None)
 
         remembered: Callable[..., str] = idempotent_function(
             work, data_keyword_argument="key", persistence_store=self._done, config=config
@@ -121,18 +122,14 @@ class EventConsumer:
 
         def with_deadline(message: Message, image: IngestedImage) -> str:
             seconds = lambda_context.get_remaining_time_in_millis() / 1000
-            context = CallContext.of_call([("magpie-trace-id", image.trace_id)], seconds, image.customer)
+            context = CallContext.of_call([(TRACE_ID, image.trace_id)], seconds, image.customer)
             key = {"method": self._step.method, "event_id": image.event_id}
             try:
-                return remembered(key=key, message=message, deadline=context)
+                return remembered(key=key, message=message, context=context)
             except IdempotencyError as error:
                 raise Unavailable(f"event {image.event_id} is in work elsewhere, or Redis is away") from error
 
         return with_deadline
-
-    def _work(self, message: Message, context: CallContext) -> str:
-        answer = self._registry.invoke(self._step.method, message, context)
-        return json_format.MessageToJson(answer, indent=None)
 
     def _settled(self, record: Mapping[str, Any], work: Callable[..., str]) -> bool:
         """Whether the queue may forget an item: it is done, or it is parked."""
@@ -149,7 +146,7 @@ class EventConsumer:
         return True
 
     def _read(self, body: str) -> Message:
-        """The event in a message: proto JSON, or S3's own envelope from EventBridge. Raises InvalidArgument."""
+        """The event in a message: proto JSON, or S3's own envelope. Raises InvalidArgument."""
         try:
             parsed = json.loads(body)
             if "detail-type" in parsed:
@@ -164,7 +161,7 @@ class EventConsumer:
                 self._sqs.send_message(QueueUrl=self._queues.next_url, MessageBody=answer)
 
     def _failed(self, record: Mapping[str, Any], image: IngestedImage, error: MagpieError) -> bool:
-        """Retry what may succeed later; park the rest, and what has failed too often. False: deliver again."""
+        """Retry what may succeed later; park the rest, and what failed too often. False: deliver again."""
         attempts = int(record["attributes"]["ApproximateReceiveCount"])
         park = bool(self._queues.parking_url) and (
             not error.retryable or attempts >= self._queues.max_receives
@@ -186,12 +183,7 @@ class EventConsumer:
         return park
 
     def _park(self, body: str, error: MagpieError, attempts: int) -> None:
-        texts = {
-            "reason": str(error),
-            "code": error.code,
-            "attempts": str(attempts),
-            "method": self._step.method,
-        }
+        texts = {"reason": str(error), "code": error.code, "attempts": str(attempts)}
         with aws_answers("the parking queue"):
             self._sqs.send_message(
                 QueueUrl=self._queues.parking_url,

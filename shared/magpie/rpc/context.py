@@ -35,7 +35,7 @@ class CallContext:
         timeout: float | None = None,
         customer: str | None = None,
     ) -> CallContext:
-        """`timeout` in seconds. `customer` is what a public transport found by the API key; None trusts metadata."""
+        """`timeout` in seconds; `customer` by the API key on public transports, None trusts the metadata."""
         texts = {key.lower(): value for key, value in metadata if isinstance(value, str)}
         foreign = (texts[name] for name in _FOREIGN_TRACE_IDS if texts.get(name))
         return cls(

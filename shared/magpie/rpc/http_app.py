@@ -1,4 +1,4 @@
-"""The public services over HTTP: Connect, gRPC-Web and plain JSON, by the connectrpc library, as one WSGI app.
+"""The public services over HTTP: Connect, gRPC-Web and plain JSON, by connectrpc, as one WSGI app.
 
 `POST /magpie.v1.VisualSearchService/Search` with `content-type: application/json` is all that a client needs.
 """
@@ -86,9 +86,7 @@ class _Service(ConnectWSGIApplication):
         return f"/{self._name}"
 
 
-def _endpoint(
-    method: Method, registry: ServicerRegistry, authenticator: Authenticator
-) -> EndpointSync[Any, Any]:
+def _endpoint(method: Method, registry: ServicerRegistry, authenticator: Authenticator) -> Any:
     descriptor = descriptor_pool.Default().FindServiceByName(method.service).FindMethodByName(method.name)
     info: MethodInfo[Any, Any] = MethodInfo(
         name=method.name,

@@ -1,6 +1,6 @@
 """A gRPC call as the JSON payload of a Lambda invocation, and its answer.
 
-{"rpc": {"method": "/magpie.v1.DetectionService/Detect", "metadata": {...}, "timeout_ms": 900, "body": BASE64}}
+{"rpc": {"method": "/magpie.v1.X/Y", "metadata": {...}, "timeout_ms": 900, "body": BASE64}}
 {"status": {"code": "OK", "message": ""}, "body": BASE64}
 """
 

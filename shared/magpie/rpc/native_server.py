@@ -45,14 +45,14 @@ def serve(
     return server
 
 
-class _RegistryHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types for it
+class _RegistryHandler(grpc.GenericRpcHandler):
     """Bytes in, bytes out: what cannot be read is INVALID_ARGUMENT here as on every transport."""
 
     def __init__(self, registry: ServicerRegistry, authenticator: Authenticator) -> None:
         self._registry = registry
         self._authenticator = authenticator
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         if details.method not in self._registry.methods:
             return None
         return grpc.unary_unary_rpc_method_handler(self._behaviour(details.method))

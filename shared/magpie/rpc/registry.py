@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
 from magpie.errors import DeadlineExceeded, InvalidArgument, MagpieError, Unimplemented
@@ -56,9 +55,7 @@ class ServicerRegistry:
         self.methods: dict[str, Method] = {}
         self._observe = observe
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
-    ) -> None:
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Called by generated code."""
         for name, handler in handlers.items():
             path = f"/{service}/{name}"

@@ -24,7 +24,7 @@ _BY_CODE: dict[str, type[errors.MagpieError]] = {
 }
 
 
-class CallFailed(grpc.RpcError):  # type: ignore[misc]  # grpc has no types for it
+class CallFailed(grpc.RpcError):
     """What callers of our channels catch: an RpcError with `code()` and `details()`, as grpcio raises it."""
 
     def __init__(self, code: str, message: str) -> None:
