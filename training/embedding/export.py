@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from magpie.geometry import WHOLE_IMAGE
 from magpie.vision.model_card import InputSpec, ModelCard, OutputSpec
 from magpie.vision.preprocess import crops, to_tensor
+from training.datasets.example import Example
 from training.embedding import retrieval
 from training.embedding.runs import onnx_run, trained_embedder
 from training.embedding.train import training_examples
@@ -55,8 +57,16 @@ def export(run_dir: Path, data: Path, out: Path) -> dict[str, object]:
     spec = RECIPE.input
     fp32, int8 = run_dir / "embedder.fp32.onnx", out / "embedder.onnx"
     export_onnx(_Outputs(trained_embedder(run_dir)), fp32, spec, list(SPACES))
-    calibration = (tensor[None] for tensor in _sample(data, spec, 256))
-    quantise(fp32, int8, spec, calibration, keep_float=first_convolutions(fp32, FLOAT_CONVOLUTIONS))
+    # A search compares photos with catalogue pictures, which are few in training: calibrate on both alike.
+    shop_pictures = [example for example in training_examples(data) if example.catalogue]
+    calibration = np.concatenate([_sample(data, spec, 128), _tensor(shop_pictures, spec)])
+    quantise(
+        fp32,
+        int8,
+        spec,
+        (tensor[None] for tensor in calibration),
+        keep_float=first_convolutions(fp32, FLOAT_CONVOLUTIONS),
+    )
 
     sample = _sample(data, spec, 32, seed=1)
     metrics = {name: round(value, 4) for name, value in retrieval.measures(onnx_run(int8), spec, data)}
@@ -90,10 +100,15 @@ def export(run_dir: Path, data: Path, out: Path) -> dict[str, object]:
 
 
 def _sample(data: Path, spec: InputSpec, count: int, seed: int = 0) -> retrieval.Vectors:
-    """Training pictures as serving would feed them, (count, 3, size, size)."""
+    """Some training pictures, (count, 3, size, size)."""
     examples = training_examples(data)
     rows = np.random.default_rng(seed).choice(len(examples), count, replace=False)
-    squares = [crops(np.asarray(examples[row].load()), [WHOLE_IMAGE], spec) for row in rows]
+    return _tensor([examples[row] for row in rows], spec)
+
+
+def _tensor(examples: Sequence[Example], spec: InputSpec) -> retrieval.Vectors:
+    """Whole pictures as serving would feed them, (N, 3, size, size)."""
+    squares = [crops(np.asarray(example.load()), [WHOLE_IMAGE], spec) for example in examples]
     return to_tensor(np.concatenate(squares), spec)
 
 
