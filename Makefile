@@ -18,6 +18,7 @@ sam := .tools/sam/bin/sam
 pip := $(bin)/python -m pip install --quiet --disable-pip-version-check
 protos := $(wildcard proto/magpie/v1/*.proto)
 checked := shared local functions training tests
+typed := shared local functions training
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -60,7 +61,7 @@ test-fast: .venv/.develop ## Unit and contract tests alone.
 lint: .venv/.develop ## ruff and mypy --strict.
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/mypy $(checked)
+	$(bin)/mypy $(typed)
 
 format: .venv/.develop ## Let ruff mend what it can.
 	$(bin)/ruff check --fix .

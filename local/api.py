@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-import waitress
+from waitress.server import create_server
 
 from magpie.bootstrap import application
 
@@ -23,7 +23,7 @@ def main() -> None:
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopped.set())
-    http = waitress.create_server(app.http_app(), host="127.0.0.1", port=http_port, threads=4)
+    http = create_server(app.http_app(), host="127.0.0.1", port=http_port, threads=4)
     threading.Thread(target=http.run, name="http", daemon=True).start()
     grpc_server = app.native_server(f"127.0.0.1:{grpc_port}")
     logging.info("gRPC on 127.0.0.1:%d, HTTP on 127.0.0.1:%d", grpc_port, http_port)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -242,7 +243,8 @@ def _heartbeat_probe(heartbeat: Path) -> str:
 def _grpc_probe(address: str) -> str:
     with grpc.insecure_channel(address) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs lack the methods
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.RpcError as error:
             return str(error.code().name)
     return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "not serving"

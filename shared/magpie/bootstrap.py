@@ -152,10 +152,10 @@ class Application:
             return self._stages_of(self._function_channel)
         registry = ServicerRegistry(Telemetry("stages").call)
         crops = MemoryCropStore()
-        add_DetectionServiceServicer_to_server(self._detection(crops), registry)
-        add_EmbeddingServiceServicer_to_server(self._embedding(crops), registry)
-        add_SearchServiceServicer_to_server(self._search(), registry)
-        add_RerankingServiceServicer_to_server(self._reranking(), registry)
+        add_DetectionServiceServicer_to_server(self._detection(crops), registry.server)
+        add_EmbeddingServiceServicer_to_server(self._embedding(crops), registry.server)
+        add_SearchServiceServicer_to_server(self._search(), registry.server)
+        add_RerankingServiceServicer_to_server(self._reranking(), registry.server)
         return self._stages_of(lambda _stage: LocalChannel(registry))
 
     def _function_channel(self, stage: str) -> LambdaChannel:
@@ -180,9 +180,9 @@ class Application:
         search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(self.ranking_configs, self.bundle.embedder_card.spaces)
-        add_VisualSearchServiceServicer_to_server(search, registry)
-        add_CatalogServiceServicer_to_server(catalog, registry)
-        add_RankingConfigServiceServicer_to_server(configs, registry)
+        add_VisualSearchServiceServicer_to_server(search, registry.server)
+        add_CatalogServiceServicer_to_server(catalog, registry.server)
+        add_RankingConfigServiceServicer_to_server(configs, registry.server)
         return registry
 
     def detection_server(self) -> LambdaServer:
@@ -225,13 +225,13 @@ class Application:
         registry = ServicerRegistry(Telemetry(stage).call)
         match stage:
             case "detection":
-                add_DetectionServiceServicer_to_server(self._detection(self.shared_crops), registry)
+                add_DetectionServiceServicer_to_server(self._detection(self.shared_crops), registry.server)
             case "embedding":
-                add_EmbeddingServiceServicer_to_server(self._embedding(self.shared_crops), registry)
+                add_EmbeddingServiceServicer_to_server(self._embedding(self.shared_crops), registry.server)
             case "search":
-                add_SearchServiceServicer_to_server(self._search(), registry)
+                add_SearchServiceServicer_to_server(self._search(), registry.server)
             case "reranking":
-                add_RerankingServiceServicer_to_server(self._reranking(), registry)
+                add_RerankingServiceServicer_to_server(self._reranking(), registry.server)
                 return LambdaServer(registry)
         return LambdaServer(registry, self._consumer(stage, registry))
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 import urllib3
-from magpie.rpc.context import CallContext
 
 from magpie.errors import Aborted, FailedPrecondition, InvalidArgument, MagpieError, NotFound, Unauthenticated
+from magpie.rpc.context import CallContext
 from magpie.services.catalog import CatalogServicer
 from magpie.services.ranking_configs import RankingConfigServicer
 from magpie.store.catalogue import Catalogue

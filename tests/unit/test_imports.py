@@ -27,7 +27,8 @@ ALLOWED = {
     "magpie.v1": set(),
     **dict.fromkeys(ADAPTERS, DOMAIN | ADAPTERS),
     "magpie.services": DOMAIN | ADAPTERS,
-    "magpie.bootstrap": DOMAIN | ADAPTERS | {"magpie.services", "magpie.settings"},
+    "magpie.telemetry": {"magpie.errors", "magpie.rpc"},
+    "magpie.bootstrap": DOMAIN | ADAPTERS | {"magpie.services", "magpie.settings", "magpie.telemetry"},
     "functions": {"magpie.bootstrap", "magpie.errors", "magpie.settings"},
     "local": {"magpie", "functions"},
     "training": {"magpie.errors", "magpie.geometry", "magpie.vision", "magpie.ranking", "magpie.synthesis"}

@@ -35,4 +35,4 @@ def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str]) -> float:
 
 
 def _dcg(grades: Sequence[float]) -> float:
-    return sum((2.0**grade - 1.0) / math.log2(place + 1) for place, grade in enumerate(grades, start=1))
+    return math.fsum((2.0**grade - 1.0) / math.log2(place + 1) for place, grade in enumerate(grades, start=1))

@@ -151,9 +151,14 @@ class EventConsumer:
             parsed = json.loads(body)
             if "detail-type" in parsed:
                 return image_uploaded(parsed)
-            return json_format.ParseDict(parsed, self._step.event())
+            event = json_format.ParseDict(parsed, self._step.event())
         except (ValueError, TypeError, json_format.ParseError) as error:
             raise InvalidArgument("event", f"is no {self._step.event.DESCRIPTOR.name}: {error}") from error
+        if not event.HasField("image"):
+            raise InvalidArgument(
+                "event.image", "is missing: without it nobody knows what the event is about"
+            )
+        return event
 
     def _forward(self, answer: str) -> None:
         if self._queues.next_url:

@@ -38,5 +38,4 @@ def _ranks(similarity: NDArray[np.float64], products: NDArray[np.intp]) -> NDArr
     np.maximum.at(best, products, similarity)
     ahead = len(best) - np.searchsorted(np.sort(best), similarity, side="right")
     itself = best[products] > similarity  # the product's own better object is no rival
-    ranks: NDArray[np.float64] = 1.0 + ahead - itself
-    return ranks
+    return np.asarray(1 + ahead - itself, np.float64)

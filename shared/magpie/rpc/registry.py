@@ -55,6 +55,11 @@ class ServicerRegistry:
         self.methods: dict[str, Method] = {}
         self._observe = observe
 
+    @property
+    def server(self) -> Any:
+        """Itself, for generated code, which asks for a grpc.Server and calls the two methods below."""
+        return self
+
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Called by generated code."""
         for name, handler in handlers.items():
