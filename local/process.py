@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +57,32 @@ def find(running: Running | None) -> psutil.Process | None:
 
 def stop(running: Running | None, seconds: float) -> bool:
     """Ask it to end, and end it if it has not after `seconds`. True if it ended by itself, or had ended."""
+    ask_to_end(running)
+    if ended(running, seconds):
+        return True
     process = find(running)
-    if process is None:
-        return True
-    try:
-        process.terminate()
-        process.wait(seconds)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-        return False
+    if process is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    ended(running, 10)
+    return False
+
+
+def ask_to_end(running: Running | None) -> None:
+    """SIGTERM, where it lives."""
+    process = find(running)
+    if process is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+
+
+def ended(running: Running | None, seconds: float) -> bool:
+    """Wait for its end. A zombie has ended: who reaps it, and when, is not our affair."""
+    give_up = time.monotonic() + seconds
+    while find(running) is not None:
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.02)
     return True
 
 

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from local import aws_server, ports, redis_server, resources
 from local.home import BUCKET, Home, RunState
-from local.process import ProcessSpec, find, memory_mb, start, stop, tail
+from local.process import ProcessSpec, ask_to_end, find, memory_mb, start, stop, tail
 from magpie.errors import FailedPrecondition, Unavailable
 from magpie.ingest.sweep import OLDER_THAN_SECONDS, sweep
 from magpie.store.catalogue import Catalogue
@@ -72,15 +72,17 @@ class System:
         with self._home.locked():
             state = self._home.run_state()
             # ministack saves its queues when it stops by itself; a worker finishes its batch.
-            for name in ("api", *WORKERS, "aws", "redis"):
-                running = state.processes.pop(name, None)
-                if find(running) is None:
-                    continue
-                tell(f"stopping {name}")
-                if not stop(running, resources.VISIBILITY_SECONDS):
-                    tell(f"{name} did not stop by itself and was ended")
-                stopped.append(name)
-                self._home.write_run_state(state)
+            for names in (("api", *WORKERS), ("aws",), ("redis",)):
+                alive = [name for name in names if find(state.processes.get(name)) is not None]
+                for name in alive:
+                    tell(f"stopping {name}")
+                    ask_to_end(state.processes[name])
+                for name in alive:
+                    if not stop(state.processes[name], resources.VISIBILITY_SECONDS):
+                        tell(f"{name} did not stop by itself and was ended")
+                stopped += alive
+            state.processes.clear()
+            self._home.write_run_state(state)
         return stopped
 
     def status(self) -> list[ProcessStatus]:
