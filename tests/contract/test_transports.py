@@ -117,6 +117,7 @@ def scalar(of: FieldDescriptor, seed: int) -> Any:
         case FieldDescriptor.CPPTYPE_BOOL:
             return True
         case FieldDescriptor.CPPTYPE_ENUM:
+            assert of.enum_type
             return of.enum_type.values[-1].number
     return seed + 1
 
@@ -186,7 +187,7 @@ def failure(channel: Any, metadata: Any, timeout: float | None = None) -> tuple[
         stub_method(channel, ANY)(
             message_factory.GetMessageClass(METHODS[ANY].input_type)(), timeout=timeout, metadata=metadata
         )
-    return caught.value.code().name, caught.value.details()
+    return caught.value.code().name, caught.value.details() or ""
 
 
 def test_the_contract_has_methods() -> None:
@@ -231,7 +232,7 @@ def test_the_deadline_arrives(transport: Transport, calls: Calls) -> None:
     stub_method(transport.channel, ANY)(request, timeout=20.0, metadata=transport.calls_as("shop"))
     remaining = calls.remaining[-1]
     assert remaining is not None
-    assert 0 < remaining <= 20
+    assert 0 < remaining < 25  # grpcio rounds it up on the wire
 
 
 def test_no_deadline_is_none_but_for_the_invocations_own(transport: Transport, calls: Calls) -> None:
@@ -309,7 +310,7 @@ def test_an_undecodable_body(name: str, registry: ServicerRegistry, keys: Keys, 
 
 
 def test_health(native: Transport) -> None:
-    stub = health_pb2_grpc.HealthStub(native.channel)
+    stub: Any = health_pb2_grpc.HealthStub(native.channel)
     for service in ("", "magpie.v1.VisualSearchService"):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -319,7 +320,7 @@ def test_health(native: Transport) -> None:
 
 
 def test_reflection(native: Transport) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(native.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(native.channel)
     questions = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="magpie.v1.VisualSearchService"),
@@ -379,7 +380,8 @@ def test_a_crashed_function_is_unavailable() -> None:
 
 
 def test_an_event_of_no_known_form(registry: ServicerRegistry) -> None:
-    for event in ({}, {"Records": []}, {"requestContext": {}}):
+    events: list[dict[str, Any]] = [{}, {"Records": []}, {"requestContext": {}}]
+    for event in events:
         with pytest.raises(errors.InvalidArgument):
             LambdaServer(registry).handle(event, None)
 

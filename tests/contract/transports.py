@@ -100,7 +100,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_args: Any) -> None:
         """Nothing on stderr."""
 
 
@@ -119,7 +119,7 @@ def http_server(registry: ServicerRegistry, keys: Keys) -> Iterator[str]:
 
 
 class _HttpChannel:
-    """What a generated stub needs of a channel, over an HTTP client. Written from the protocols' own texts."""
+    """What a generated stub needs of a channel, over an HTTP client, after the protocols' own texts."""
 
     content_type: str
 
@@ -201,7 +201,7 @@ class GrpcWeb(_HttpChannel):
         if answer.status == HTTPStatus.NOT_FOUND:
             raise CallFailed("UNIMPLEMENTED", "")
         assert answer.status == HTTPStatus.OK
-        data, trailers = b"", dict(answer.headers.lower_items()) if "grpc-status" in answer.headers else {}
+        data, trailers = b"", {name.lower(): value for name, value in answer.headers.items()}
         for flags, frame in _frames(answer.data):
             if flags & 0x80:
                 trailers = dict(line.split(": ", 1) for line in frame.decode().splitlines())

@@ -19,9 +19,11 @@ from magpie.ingest.consumer import STEPS, EventConsumer, Queues
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import ServicerRegistry
 from magpie.v1.catalog_pb2 import ImageStatus
+from magpie.v1.detection_pb2 import DetectRequest, DetectResponse
 from magpie.v1.detection_pb2_grpc import DetectionServiceServicer, add_DetectionServiceServicer_to_server
 from magpie.v1.events_pb2 import ImageIndexed, ImageUploaded, IngestedImage, ObjectsDetected, ObjectsEmbedded
 from magpie.v1.image_pb2 import DetectedObject
+from magpie.v1.search_pb2 import FindCandidatesRequest, FindCandidatesResponse
 from magpie.v1.search_pb2_grpc import SearchServiceServicer, add_SearchServiceServicer_to_server
 
 NEXT, PARKING = "https://queues/next", "https://queues/parking"
@@ -44,6 +46,10 @@ class Detection(DetectionServiceServicer):
 
     troubles: dict[str, Exception] = field(default_factory=dict)
     seen: list[tuple[ImageUploaded, CallContext]] = field(default_factory=list)
+
+    def Detect(self, request: DetectRequest, context: Any) -> DetectResponse:  # noqa: N802
+        """No event calls it."""
+        raise NotImplementedError
 
     def DetectUploaded(self, request: ImageUploaded, context: Any) -> ObjectsDetected:  # noqa: N802
         """Recorded."""
@@ -365,6 +371,11 @@ def test_the_last_step_forwards_nothing_and_leaves_the_ledger_to_its_servicer(
     indexed = []
 
     class Search(SearchServiceServicer):
+        def FindCandidates(  # noqa: N802
+            self, request: FindCandidatesRequest, context: Any
+        ) -> FindCandidatesResponse:
+            raise NotImplementedError
+
         def IndexEmbedded(self, request: ObjectsEmbedded, context: Any) -> ImageIndexed:  # noqa: N802
             indexed.append(request.image.product_id)
             return ImageIndexed(image=request.image)
