@@ -31,7 +31,8 @@ class FilterSyntax(InvalidArgument):
     """A filter does not parse. `position` is the offset of the offending character, from 0."""
 
     def __init__(self, text: str, position: int, problem: str) -> None:
-        super().__init__("filter", f"{problem} at position {position}: {text[:position]}>>>{text[position:]}")
+        before, after = text[max(0, position - 40) : position], text[position : position + 40]
+        super().__init__("filter", f"{problem} at position {position}: {before}>>>{after}")
         self.position = position
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from local.customers import reading
+from local.home import Home
+from magpie.v1.catalog_pb2 import GetIngestStatusRequest, ImageStatus
 from tests.e2e.conftest import LocalSystem, Shop, make_shop
 
 PROCESSES = ("redis", "aws", "detection-worker", "embedding-worker", "search-worker", "api")
@@ -213,37 +216,50 @@ def test_two_systems_side_by_side(local_system: LocalSystem, shop: Shop, tmp_pat
         second.json("down")
 
 
+@pytest.fixture(scope="module")
+def large_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """So many pictures that indexing takes some seconds."""
+    return make_shop(tmp_path_factory.mktemp("large"), 120, first_seed=1000)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_killed_process_loses_and_doubles_nothing(
-    local_system: LocalSystem, tmp_path: Path, process: str
+    local_system: LocalSystem, large_shop: Shop, process: str
 ) -> None:
     customer = f"killed-{process}"
-    shop = make_shop(tmp_path, 60, first_seed=1000)
-    indexing = local_system.start("index", shop.catalogue, "--customer", customer)
-    wait_for_some(local_system, customer, shop)
+    indexing = local_system.start("index", large_shop.catalogue, "--customer", customer)
+    wait_for_some(local_system, customer, large_shop)
     os.kill(local_system.pids()[process], signal.SIGKILL)
+    assert indexing.poll() is None
     assert process in local_system.json("up")["started"]
     output, messages = indexing.communicate(timeout=200)
     assert indexing.returncode == 0, messages
     report = json.loads(output)
-    assert (report["indexed"], report["failed"]) == (60, [])
-    again = local_system.json("index", shop.catalogue, "--customer", customer)
-    assert (again["indexed"], again["unchanged"], again["failed"]) == (0, 60, [])
-    # Every product is found, once.
-    hits = local_system.hits(shop.photo(shop.products[0]), customer, "-k", "100")
-    assert sorted(hits) == sorted(shop.products)
+    assert (report["indexed"], report["unchanged"], report["failed"]) == (120, 0, [])
+    again = local_system.json("index", large_shop.catalogue, "--customer", customer)
+    assert (again["indexed"], again["unchanged"], again["failed"]) == (0, 120, [])
+    # Every product is found, once. A search looks at the hundred nearest objects of each space, so: by thirties.
+    photo = large_shop.photo(large_shop.products[0])
+    for start in range(0, 120, 30):
+        prices = f"price >= {10 + start} and price < {10 + start + 30}"
+        hits = local_system.hits(photo, customer, "-k", "100", "--filter", prices)
+        assert sorted(hits) == sorted(large_shop.products[start : start + 30])
 
 
 def wait_for_some(local_system: LocalSystem, customer: str, shop: Shop) -> None:
-    """Until a few pictures are indexed and most are on their way."""
-    photo = shop.photo(shop.products[0])
+    """Until a few pictures are indexed, with most still on their way."""
+    home = Home(local_system.home)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (local_system.home / "keys" / customer).exists():
-            result = local_system.run("search", photo, "--customer", customer, "--json")
-            if result.returncode == 0 and json.loads(result.stdout)["objects"][0]["hits"]:
+    while not home.key(customer).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with reading(home, customer) as client:
+        request = GetIngestStatusRequest(product_ids=shop.products[:100])
+        while time.monotonic() < deadline:
+            images = client.call(client.catalog.GetIngestStatus, request).images
+            if sum(image.state == ImageStatus.STATE_INDEXED for image in images) >= 5:
                 return
-        time.sleep(0.1)
-    pytest.fail("nothing was indexed within a minute")
+            time.sleep(0.02)
+    pytest.fail("hardly anything was indexed within a minute")

@@ -55,6 +55,8 @@ class HttpApp:
             return []
         path = environ.get("PATH_INFO", "")
         service = self._services.get(path.strip("/").split("/")[0])
+        if service is not None and environ["REQUEST_METHOD"] != "POST":
+            return _json(respond, "405 Method Not Allowed", {"code": "unimplemented", "message": "POST only"})
         if service is not None:
             return service(environ, respond)
         if path in ("", "/", "/healthz"):

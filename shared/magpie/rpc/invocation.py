@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,6 +55,8 @@ def _invoke(registry: ServicerRegistry, rpc: Mapping[str, Any], seconds_left: fl
         path, body = rpc["method"], base64.b64decode(rpc["body"], validate=True)
         metadata = [(str(key), str(value)) for key, value in rpc.get("metadata", {}).items()]
         timeout = None if rpc.get("timeout_ms") is None else float(rpc["timeout_ms"]) / 1000
+        if timeout is not None and not math.isfinite(timeout):
+            raise ValueError(f"timeout_ms is {timeout}")  # noqa: TRY301
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise InvalidArgument(
             "rpc", f"is no call: {error!r}; it needs `method` and `body` (base64)"
