@@ -1,8 +1,8 @@
 """One contract for all transports: every method of every service answers, fails, and knows its caller alike.
 
-The servicers are echoes: what they answer is computed from the request, and what they are to raise is asked for
-in the metadata. Clients and servers are real, on the loopback; Lambda's client is one that passes the payload to
-the handler as JSON, as Lambda does.
+The servicers are echoes: what they answer is computed from the request, and what they are to raise is asked
+for in the metadata. Clients and servers are real, on the loopback; Lambda's client is one that passes the
+payload to the handler as JSON, as Lambda does.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ ERRORS = [
 ]
 
 
-# --- Messages: every field set, by a seed ----------------------------------------------------------------------
+# --- Messages: every field set, by a seed ---------------------------------------------------------
 
 
 def filled(descriptor: Descriptor, seed: int) -> Message:
@@ -99,7 +99,7 @@ def filled(descriptor: Descriptor, seed: int) -> Message:
 
 
 def fill(message: Message, each: FieldDescriptor, seed: int) -> None:
-    target = getattr(message, each.name) if each.is_repeated or each.message_type else None
+    target: Any = getattr(message, each.name) if each.is_repeated or each.message_type else None
     if each.message_type and each.message_type.GetOptions().map_entry:
         key, value = each.message_type.fields
         for n in (seed, seed + 1):
@@ -118,7 +118,7 @@ def fill(message: Message, each: FieldDescriptor, seed: int) -> None:
 
 
 def scalar(each: FieldDescriptor, seed: int) -> Any:
-    if each.type == FieldDescriptor.TYPE_ENUM:
+    if each.enum_type:
         return each.enum_type.values[1 + seed % (len(each.enum_type.values) - 1)].number
     return {
         FieldDescriptor.CPPTYPE_STRING: (
@@ -141,12 +141,12 @@ def answer_to(path: str, request: Message) -> Message:
     return filled(METHODS[path].output_type, seed)
 
 
-# --- Servicers -----------------------------------------------------------------------------------------------------
+# --- Servicers ------------------------------------------------------------------------------------
 
 
 @dataclass
 class Echo:
-    """All services. Obeys `test-raise` (an index of ERRORS, `bug` or `customer`) and `test-sleep` (seconds)."""
+    """All services. Obeys `test-raise` (index of ERRORS, `bug`, `long`, `customer`), `test-sleep` (s)."""
 
     seen: list[tuple[str, CallContext, float | None]] = field(default_factory=list)
 
@@ -161,6 +161,8 @@ class Echo:
             case "customer":
                 context.require_customer()
                 raise AssertionError("there was a customer")
+            case "long":
+                raise InvalidArgument("filter", "商" * 2000)
             case index:
                 raise ERRORS[int(index)]
 
@@ -181,11 +183,11 @@ class Echo:
         return method
 
 
-# --- Transports ------------------------------------------------------------------------------------------------------
+# --- Transports -----------------------------------------------------------------------------------
 
 
 @dataclass
-class Failed(Exception):  # noqa: N818
+class Failed(Exception):
     """How a call failed, as its client saw it."""
 
     code: grpc.StatusCode
@@ -282,7 +284,7 @@ class Connect:
 
 @dataclass
 class GrpcWeb:
-    """gRPC-Web, written out: frames of a flag byte and a length; the one with the top bit has the trailers."""
+    """gRPC-Web, written out: frames of a flag byte and a length; a set top bit means trailers."""
 
     send: Send
 
@@ -395,7 +397,7 @@ def system() -> Iterator[System]:
     authenticator = Authenticator(Directory())
     grpc_address = f"127.0.0.1:{free_port()}"
     native = native_server.serve(registry, grpc_address, authenticator)
-    http_server = create_server(HttpApp(registry, authenticator), host="127.0.0.1", port=0, threads=4)
+    http_server: Any = create_server(HttpApp(registry, authenticator), host="127.0.0.1", port=0, threads=4)
     threading.Thread(target=http_server.run, daemon=True).start()
     http = over_http(f"http://127.0.0.1:{http_server.effective_port}")
     behind_url = make_lambda_handler(HttpApp(registry, authenticator, cors=False), binary_support=True)
@@ -435,7 +437,7 @@ def failure(call: Callable[[], Any]) -> Failed:
     return failed.value
 
 
-# --- The contract --------------------------------------------------------------------------------------------------
+# --- The contract ---------------------------------------------------------------------------------
 
 
 def test_the_contract_covers_every_generated_service() -> None:
@@ -484,6 +486,24 @@ def test_every_error_class_is_tried() -> None:
     assert {type(error) for error in ERRORS} == ours - {MagpieError}
 
 
+@pytest.mark.parametrize(
+    "transport",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.xfail(name == "native", strict=True, reason="a header of 18 KB ends it"),
+        )
+        for name in ALL
+    ],
+)
+def test_a_long_message_keeps_its_code(system: System, transport: str) -> None:
+    """A filter of 2000 characters stands in its own error; gRPC carries the message as a header."""
+    metadata = caller(transport, test_raise="long")
+    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failed.message.startswith("filter: 商商商")
+
+
 @pytest.mark.parametrize("transport", ALL)
 def test_a_bug_is_internal_and_keeps_its_secrets(system: System, transport: str) -> None:
     metadata = caller(transport, test_raise="bug", magpie_trace_id="trace-of-the-bug")
@@ -525,6 +545,15 @@ def test_without_a_deadline_only_the_host_limits_a_call(system: System, transpor
         assert 0 < left <= INVOCATION_SECONDS
     else:
         assert left is None
+
+
+@pytest.mark.xfail(strict=True, reason="the function URL's app does not see the invocation's end")
+@pytest.mark.parametrize("transport", [name for name in ALL if name.startswith("url")])
+def test_behind_a_function_url_the_invocation_limits_a_call(system: System, transport: str) -> None:
+    system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport))
+    _, _, left = system.last()
+    assert left is not None
+    assert 0 < left <= INVOCATION_SECONDS
 
 
 @pytest.mark.parametrize("transport", ALL)
@@ -576,14 +605,10 @@ def test_a_foreign_trace_id_is_taken(system: System, transport: str, name: str) 
 
 
 def test_customer_trace_and_deadline_survive_several_hops(system: System) -> None:
-    """public -> in process -> Lambda, each hop by `outgoing()` and `remaining()`, as the stages are called."""
+    """Native -> in process -> Lambda, each hop by `outgoing()` and `remaining()`, as between stages."""
     hops: list[CallContext] = []
-    channels = [
-        LocalChannel,
-        lambda registry: LambdaChannel(LambdaClient(LambdaServer(registry).handle), "f"),
-    ]
 
-    def servicer(onward: Any) -> Any:
+    def registry_with_onward(onward: Any) -> ServicerRegistry:
         class Hop(visual_search_pb2_grpc.VisualSearchServiceServicer):
             def Search(self, request: SearchRequest, context: Any) -> SearchResponse:  # noqa: N802
                 hops.append(context)
@@ -599,7 +624,8 @@ def test_customer_trace_and_deadline_survive_several_hops(system: System) -> Non
         visual_search_pb2_grpc.add_VisualSearchServiceServicer_to_server(Hop(), registry.server)
         return registry
 
-    first = servicer(channels[0](servicer(channels[1](servicer(None)))))
+    last = LambdaChannel(LambdaClient(LambdaServer(registry_with_onward(None)).handle), "magpie-x")
+    first = registry_with_onward(LocalChannel(registry_with_onward(last)))
     address = f"127.0.0.1:{free_port()}"
     server = native_server.serve(first, address, Authenticator(Directory()))
     with grpc.insecure_channel(address) as channel:
@@ -614,7 +640,7 @@ def test_customer_trace_and_deadline_survive_several_hops(system: System) -> Non
     assert max(deadlines) - min(deadlines) < 1  # one deadline, not one more for each hop
 
 
-# --- Who calls -----------------------------------------------------------------------------------------------------
+# --- Who calls ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transport", PUBLIC)
@@ -667,7 +693,7 @@ def test_between_functions_a_call_without_customer_is_unauthenticated(system: Sy
     assert failed.code is grpc.StatusCode.UNAUTHENTICATED
 
 
-# --- Sizes ---------------------------------------------------------------------------------------------------------
+# --- Sizes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transport", ALL)
@@ -686,12 +712,12 @@ def test_what_is_too_large_is_refused(system: System, transport: str) -> None:
     assert failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-# --- Native gRPC alone -----------------------------------------------------------------------------------------------
+# --- Native gRPC alone ----------------------------------------------------------------------------
 
 
 def test_health(system: System) -> None:
     with grpc.insecure_channel(system.grpc_address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", *(f"magpie.v1.{name}" for name in GENERATED)):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -733,7 +759,7 @@ def test_a_stopping_server_ends_the_call_at_hand(system: System) -> None:
         assert stopped.wait(5)
 
 
-# --- HTTP alone ------------------------------------------------------------------------------------------------------
+# --- HTTP alone -----------------------------------------------------------------------------------
 
 
 def test_errors_are_connects_json(system: System) -> None:
@@ -792,7 +818,7 @@ def test_behind_a_function_url_the_url_alone_answers_browsers(system: System) ->
     assert not [name for name in answered if name.startswith("access-control-")]
 
 
-# --- Lambda alone --------------------------------------------------------------------------------------------------
+# --- Lambda alone ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", [{}, {"Records": []}, {"requestContext": {}}, {"hello": "world"}])
