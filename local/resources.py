@@ -102,22 +102,15 @@ def _ensure_bucket(s3: Any) -> None:
 
 
 def _ensure_queues(sqs: Any) -> Queues:
-    work, parked = {}, {}
+    """Parking queues last: an event that finds no queue to go on to must find none to be parked in either."""
+    work = {stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}")["QueueUrl"] for stage in STAGES}
+    parked = {stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}-parked")["QueueUrl"] for stage in STAGES}
     for stage in STAGES:
-        parked[stage] = _ensure_queue(sqs, f"{PREFIX}-{stage}-parked", {"MessageRetentionPeriod": "1209600"})
         redrive = {"deadLetterTargetArn": _arn(sqs, parked[stage]), "maxReceiveCount": REDRIVE_AFTER}
-        work[stage] = _ensure_queue(
-            sqs,
-            f"{PREFIX}-{stage}",
-            {"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)},
-        )
+        attributes = {"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)}
+        sqs.set_queue_attributes(QueueUrl=work[stage], Attributes=attributes)
+        sqs.set_queue_attributes(QueueUrl=parked[stage], Attributes={"MessageRetentionPeriod": "1209600"})
     return Queues(work, parked)
-
-
-def _ensure_queue(sqs: Any, name: str, attributes: dict[str, str]) -> str:
-    queue = str(sqs.create_queue(QueueName=name)["QueueUrl"])
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes=attributes)
-    return queue
 
 
 def _arn(sqs: Any, queue: str) -> str:

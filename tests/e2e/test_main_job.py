@@ -240,7 +240,7 @@ def test_a_killed_process_loses_and_doubles_nothing(
     assert (report["indexed"], report["unchanged"], report["failed"]) == (120, 0, [])
     again = local_system.json("index", large_shop.catalogue, "--customer", customer)
     assert (again["indexed"], again["unchanged"], again["failed"]) == (0, 120, [])
-    # Every product is found, once. A search looks at the hundred nearest objects of each space, so: by thirties.
+    # Every product is found, once. A search looks at the hundred nearest objects of each space: by thirties.
     photo = large_shop.photo(large_shop.products[0])
     for start in range(0, 120, 30):
         prices = f"price >= {10 + start} and price < {10 + start + 30}"
