@@ -1,828 +1,410 @@
-"""One contract for all transports: every method of every service answers, fails, and knows its caller alike.
-
-The servicers are echoes: what they answer is computed from the request, and what they are to raise is asked
-for in the metadata. Clients and servers are real, on the loopback; Lambda's client is one that passes the
-payload to the handler as JSON, as Lambda does.
-"""
+"""One contract, every transport: each method of each service answers and fails alike however it is called."""
 
 from __future__ import annotations
 
 import base64
-import io
-import json
-import struct
-import threading
+import inspect
+import pkgutil
 import time
-import urllib.parse
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import pytest
 import urllib3
-from apig_wsgi import make_lambda_handler
-from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from waitress.server import create_server
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+import magpie.v1
 from magpie import errors
-from magpie.errors import InvalidArgument, MagpieError, Unavailable
-from magpie.rpc import native_server
 from magpie.rpc.auth import Authenticator
-from magpie.rpc.context import CallContext
-from magpie.rpc.http_app import HttpApp
+from magpie.rpc.context import TRACE_ID, CallContext
 from magpie.rpc.lambda_channel import LambdaChannel
 from magpie.rpc.lambda_server import LambdaServer
-from magpie.rpc.local_channel import LocalChannel
+from magpie.rpc.native_server import serve
 from magpie.rpc.registry import ServicerRegistry
-from magpie.v1 import (
-    catalog_pb2_grpc,
-    detection_pb2_grpc,
-    embedding_pb2_grpc,
-    ranking_config_pb2_grpc,
-    reranking_pb2_grpc,
-    search_pb2_grpc,
-    visual_search_pb2_grpc,
-)
-from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
-from tests.conftest import free_port
+from tests.contract.transports import INVOCATION_SECONDS, TRANSPORTS, Keys, LambdaClient, Transport
 
-GENERATED: dict[str, Any] = {
-    "CatalogService": catalog_pb2_grpc,
-    "DetectionService": detection_pb2_grpc,
-    "EmbeddingService": embedding_pb2_grpc,
-    "RankingConfigService": ranking_config_pb2_grpc,
-    "RerankingService": reranking_pb2_grpc,
-    "SearchService": search_pb2_grpc,
-    "VisualSearchService": visual_search_pb2_grpc,
-}
-METHODS: dict[str, MethodDescriptor] = {
-    f"/magpie.v1.{service}/{method.name}": method
-    for service in GENERATED
-    for method in descriptor_pool.Default().FindServiceByName(f"magpie.v1.{service}").methods
-}
-SEARCH = "/magpie.v1.VisualSearchService/Search"
-KEYS = {"key-of-the-shop": "shop", "key-of-another": "another"}
-INVOCATION_SECONDS = 30.0
-DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
-
-ERRORS = [
-    errors.InvalidArgument("box", "x1 must be greater than x0: got 0.2"),
-    errors.FilterSyntax("price < < 3", 8, "expected a value"),
-    errors.UndecodableImage("is truncated"),
-    errors.Unauthenticated("no such key"),
-    errors.NotFound("upload_key: there is none — naïve, 商品"),
-    errors.FailedPrecondition("the bundle does not match"),
-    errors.Aborted("expected_version: is 3, in force is 4"),
-    errors.Unavailable("Redis does not answer"),
-    errors.DeadlineExceeded("took too long"),
-    errors.Unimplemented("not yet"),
+MODULES = [
+    import_module(f"magpie.v1.{module.name}")
+    for module in pkgutil.iter_modules(magpie.v1.__path__)
+    if module.name.endswith("_pb2")
 ]
+METHODS: dict[str, MethodDescriptor] = {
+    f"/{service.full_name}/{method.name}": method
+    for module in MODULES
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+ANY = "/magpie.v1.VisualSearchService/Search"
+
+# The metadata by which a test asks the servicer to fail or to be slow.
+FAIL, SLEEP = "test-fail", "test-sleep"
+TROUBLES: dict[str, Exception] = {
+    name: {
+        "InvalidArgument": lambda: errors.InvalidArgument("limit", "must be 1 to 100, got 0"),
+        "FilterSyntax": lambda: errors.FilterSyntax("price < ü", 8, "a number must stand"),
+        "UndecodableImage": lambda: errors.UndecodableImage("50 % of the JPEG is missing"),
+    }.get(name, lambda error=error, name=name: error(f"{name}: 100 % “wrong”, naïve\tsecond"))()
+    for name, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, errors.MagpieError)
+}
+SECRET = "password=hunter2"
+UNFORESEEN = {"ValueError": ValueError(SECRET), "KeyError": KeyError(SECRET)}
 
 
-# --- Messages: every field set, by a seed ---------------------------------------------------------
+@dataclass
+class Calls:
+    """What the servicers have seen."""
+
+    requests: list[Message] = field(default_factory=list)
+    contexts: list[CallContext] = field(default_factory=list)
+    remaining: list[float | None] = field(default_factory=list)
+
+    def answer(self, method: MethodDescriptor, request: Message, context: CallContext) -> Message:
+        """The one behaviour of all methods."""
+        self.requests.append(request)
+        self.contexts.append(context)
+        self.remaining.append(context.remaining())
+        time.sleep(float(context.metadata.get(SLEEP, 0)))
+        if trouble := (TROUBLES | UNFORESEEN).get(context.metadata.get(FAIL, "")):
+            raise trouble
+        return filled(method.output_type, seed=len(method.name))
 
 
-def filled(descriptor: Descriptor, seed: int) -> Message:
-    """A message of which every field is set (of a oneof, the last)."""
-    message = message_factory.GetMessageClass(descriptor)()
-    for place, each in enumerate(descriptor.fields):
-        fill(message, each, seed + 31 * place)
+def filled(kind: Descriptor, seed: int, depth: int = 4) -> Message:
+    """A message whose every field is set, the first of each oneof, down to `depth`."""
+    message = message_factory.GetMessageClass(kind)()
+    for number, of in enumerate(kind.fields):
+        if of.containing_oneof and of.containing_oneof.fields[0] is not of:
+            continue
+        if of.message_type and of.message_type.GetOptions().map_entry:
+            entry = filled(of.message_type, seed + number, depth)
+            entries = getattr(message, of.name)
+            if of.message_type.fields_by_name["value"].message_type:
+                entries[entry.key].CopyFrom(entry.value)  # type: ignore[attr-defined]
+            else:
+                entries[entry.key] = entry.value  # type: ignore[attr-defined]
+        elif of.message_type and depth:
+            child = filled(of.message_type, seed + number, depth - 1)
+            if of.is_repeated:
+                getattr(message, of.name).extend([child, child])
+            else:
+                getattr(message, of.name).CopyFrom(child)
+        elif not of.message_type:
+            value = scalar(of, seed + number)
+            if of.is_repeated:
+                getattr(message, of.name).extend([value, value])
+            else:
+                setattr(message, of.name, value)
     return message
 
 
-def fill(message: Message, each: FieldDescriptor, seed: int) -> None:
-    target: Any = getattr(message, each.name) if each.is_repeated or each.message_type else None
-    if each.message_type and each.message_type.GetOptions().map_entry:
-        key, value = each.message_type.fields
-        for n in (seed, seed + 1):
-            if value.message_type:
-                target[scalar(key, n)].CopyFrom(filled(value.message_type, n))
-            else:
-                target[scalar(key, n)] = scalar(value, n)
-    elif each.message_type:
-        for n in range(2 if each.is_repeated else 1):
-            part = filled(each.message_type, seed + n)
-            target.add().CopyFrom(part) if each.is_repeated else target.CopyFrom(part)
-    elif each.is_repeated:
-        target.extend([scalar(each, seed), scalar(each, seed + 1)])
-    else:
-        setattr(message, each.name, scalar(each, seed))
-
-
-def scalar(each: FieldDescriptor, seed: int) -> Any:
-    if each.enum_type:
-        return each.enum_type.values[1 + seed % (len(each.enum_type.values) - 1)].number
-    return {
-        FieldDescriptor.CPPTYPE_STRING: (
-            bytes([seed % 256, 0, 255]) if each.type == FieldDescriptor.TYPE_BYTES else f"é{seed}"
-        ),
-        FieldDescriptor.CPPTYPE_BOOL: True,
-        FieldDescriptor.CPPTYPE_FLOAT: seed % 4096 / 64,  # exact in binary
-        FieldDescriptor.CPPTYPE_DOUBLE: seed / 7,
-        FieldDescriptor.CPPTYPE_INT32: seed % 100_000,
-        FieldDescriptor.CPPTYPE_INT64: 2**40 + seed,
-    }[each.cpp_type]
-
-
-def request_of(path: str) -> Message:
-    return filled(METHODS[path].input_type, zlib.crc32(path.encode()) % 1000)
-
-
-def answer_to(path: str, request: Message) -> Message:
-    seed = zlib.crc32(request.SerializeToString(deterministic=True)) % 1000
-    return filled(METHODS[path].output_type, seed)
-
-
-# --- Servicers ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Echo:
-    """All services. Obeys `test-raise` (index of ERRORS, `bug`, `long`, `customer`), `test-sleep` (s)."""
-
-    seen: list[tuple[str, CallContext, float | None]] = field(default_factory=list)
-
-    def answer(self, path: str, request: Message, context: CallContext) -> Message:
-        self.seen.append((path, context, context.remaining()))
-        time.sleep(float(context.metadata.get("test-sleep", 0)))
-        match context.metadata.get("test-raise"):
-            case None:
-                return answer_to(path, request)
-            case "bug":
-                raise ZeroDivisionError("secret of the implementation")
-            case "customer":
-                context.require_customer()
-                raise AssertionError("there was a customer")
-            case "long":
-                raise InvalidArgument("filter", "商" * 2000)
-            case index:
-                raise ERRORS[int(index)]
-
-    def registry(self) -> ServicerRegistry:
-        """With every service, through the generated code."""
-        registry = ServicerRegistry()
-        for service, generated in GENERATED.items():
-            names = [path.split("/")[2] for path in METHODS if f".{service}/" in path]
-            methods = {name: self._method(f"/magpie.v1.{service}/{name}") for name in names}
-            servicer = type(service, (getattr(generated, f"{service}Servicer"),), methods)
-            getattr(generated, f"add_{service}Servicer_to_server")(servicer(), registry.server)
-        return registry
-
-    def _method(self, path: str) -> Callable[[Any, Message, CallContext], Message]:
-        def method(_servicer: Any, request: Message, context: CallContext) -> Message:
-            return self.answer(path, request, context)
-
-        return method
-
-
-# --- Transports -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Failed(Exception):
-    """How a call failed, as its client saw it."""
-
-    code: grpc.StatusCode
-    message: str
-
-
-Metadata = dict[str, str]
-
-
-class Transport(Protocol):
-    """A way to the servicers."""
-
-    def call(self, path: str, request: Message, metadata: Metadata, timeout: float | None = None) -> Message:
-        """Raises Failed."""
-
-    def call_bytes(self, path: str, body: bytes, metadata: Metadata) -> bytes:
-        """With a body that need not be a message, to a path that need not be a method. Raises Failed."""
-
-
-@dataclass
-class Stubs:
-    """Generated stubs over a channel."""
-
-    channel: Any
-
-    def call(self, path: str, request: Message, metadata: Metadata, timeout: float | None = None) -> Message:
-        _, service, name = path.split("/")
-        stub = getattr(GENERATED[service.split(".")[-1]], f"{service.split('.')[-1]}Stub")(self.channel)
-        with rpc_errors():
-            answer: Message = getattr(stub, name)(request, timeout=timeout, metadata=tuple(metadata.items()))
-            return answer
-
-    def call_bytes(self, path: str, body: bytes, metadata: Metadata) -> bytes:
-        with rpc_errors():
-            method = self.channel.unary_unary(
-                path, request_serializer=lambda data: data, response_deserializer=lambda data: data
-            )
-            answer: bytes = method(body, timeout=None, metadata=tuple(metadata.items()))
-            return answer
-
-
-@contextmanager
-def rpc_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise Failed(error.code(), error.details() or "") from error
-
-
-@dataclass
-class LambdaClient:
-    """boto3's client, as far as LambdaChannel uses it; the payload passes as JSON text in both directions."""
-
-    handle: Callable[[dict[str, Any], Any], dict[str, Any]]
-    seconds: float = INVOCATION_SECONDS
-
-    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
-        ends = time.monotonic() + self.seconds
-        context = SimpleNamespace(
-            get_remaining_time_in_millis=lambda: int((ends - time.monotonic()) * 1000),
-            function_name=FunctionName,
-        )
-        answer = json.dumps(self.handle(json.loads(Payload), context)).encode()
-        return {"StatusCode": 200, "Payload": io.BytesIO(answer)}
-
-
-Send = Callable[[str, str, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
-
-
-@dataclass
-class Connect:
-    """The Connect protocol for unary calls, written out (connectrpc.com/docs/protocol)."""
-
-    send: Send
-    codec: str  # `json` or `proto`
-
-    def call(self, path: str, request: Message, metadata: Metadata, timeout: float | None = None) -> Message:
-        headers = dict(metadata)
-        if timeout is not None:
-            headers["connect-timeout-ms"] = str(int(timeout * 1000))
-        body = self.call_bytes(path, encode(self.codec, request), headers)
-        return decode(self.codec, path, body)
-
-    def call_bytes(self, path: str, body: bytes, metadata: Metadata) -> bytes:
-        headers = {"content-type": f"application/{self.codec}", **metadata}
-        status, _, answer = self.send("POST", path, headers, body)
-        if status == 404 and not answer:  # as Connect maps HTTP
-            raise Failed(grpc.StatusCode.UNIMPLEMENTED, "")
-        if status != 200:
-            error = json.loads(answer)
-            raise Failed(grpc.StatusCode[error["code"].upper()], error["message"])
-        return answer
-
-
-@dataclass
-class GrpcWeb:
-    """gRPC-Web, written out: frames of a flag byte and a length; a set top bit means trailers."""
-
-    send: Send
-
-    def call(self, path: str, request: Message, metadata: Metadata, timeout: float | None = None) -> Message:
-        headers = dict(metadata)
-        if timeout is not None:
-            headers["grpc-timeout"] = f"{int(timeout * 1000)}m"
-        return decode("proto", path, self.call_bytes(path, request.SerializeToString(), headers))
-
-    def call_bytes(self, path: str, body: bytes, metadata: Metadata) -> bytes:
-        headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", **metadata}
-        status, answered, answer = self.send("POST", path, headers, struct.pack(">BI", 0, len(body)) + body)
-        if status == 404:  # as gRPC maps HTTP
-            raise Failed(grpc.StatusCode.UNIMPLEMENTED, answer.decode())
-        assert status == 200
-        message, trailers = b"", dict(answered)
-        while answer:
-            flags, size = struct.unpack(">BI", answer[:5])
-            frame, answer = answer[5 : 5 + size], answer[5 + size :]
-            if flags & 0x80:
-                lines = [line.partition(":") for line in frame.decode().split("\r\n") if line]
-                trailers |= {name.strip().lower(): value.strip() for name, _, value in lines}
-            else:
-                message = frame
-        code = next(code for code in grpc.StatusCode if code.value[0] == int(trailers["grpc-status"]))
-        if code is not grpc.StatusCode.OK:
-            raise Failed(code, urllib.parse.unquote(trailers.get("grpc-message", "")))
-        return message
-
-
-def encode(codec: str, message: Message) -> bytes:
-    return json_format.MessageToJson(message).encode() if codec == "json" else message.SerializeToString()
-
-
-def decode(codec: str, path: str, body: bytes) -> Message:
-    message = message_factory.GetMessageClass(METHODS[path].output_type)()
-    if codec == "json":
-        return json_format.Parse(body, message)
-    message.ParseFromString(body)
-    return message
-
-
-def over_http(address: str) -> Send:
-    """A real client."""
-    pool = urllib3.PoolManager(retries=False)
-
-    def send(verb: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-        answer = pool.request(verb, address + path, headers=headers, body=body)
-        return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.data
-
-    return send
-
-
-def over_function_url(server: LambdaServer) -> Send:
-    """As Lambda turns an HTTP request into an event of payload version 2.0, and the answer back."""
-
-    def send(verb: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-        event = {
-            "version": "2.0",
-            "rawPath": path,
-            "rawQueryString": "",
-            "headers": {"host": "x.lambda-url.aws", "content-length": str(len(body)), **headers},
-            "requestContext": {
-                "http": {"method": verb, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"}
-            },
-            "body": base64.b64encode(body).decode(),
-            "isBase64Encoded": True,
-        }
-        context = SimpleNamespace(get_remaining_time_in_millis=lambda: int(INVOCATION_SECONDS * 1000))
-        answer = json.loads(json.dumps(server.handle(json.loads(json.dumps(event)), context)))
-        data = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
-        return answer["statusCode"], {k.lower(): v for k, v in answer["headers"].items()}, data
-
-    return send
-
-
-@dataclass
-class System:
-    """All transports before the same servicers."""
-
-    echo: Echo
-    registry: ServicerRegistry
-    grpc_address: str
-    http: Send
-    transports: dict[str, Transport]
-
-    def last(self) -> tuple[str, CallContext, float | None]:
-        """What the servicer saw: path, context, seconds that were left."""
-        return self.echo.seen[-1]
-
-
-INTERNAL = ("in process", "lambda")
-PUBLIC = ("native", "connect json", "connect proto", "grpc-web", "url json", "url proto", "url grpc-web")
-ALL = (*INTERNAL, *PUBLIC)
-
-
-class Directory:
-    """Who has which key."""
-
-    def customer_of(self, key: str) -> str | None:
-        if key == "the directory is away":
-            raise Unavailable("Redis does not answer")
-        return KEYS.get(key)
+def scalar(of: FieldDescriptor, seed: int) -> Any:
+    """A value that is not the default's and survives JSON and single precision."""
+    match of.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            text = f"{of.name} {seed} é"
+            return text.encode() + b"\0\xff" if of.type == FieldDescriptor.TYPE_BYTES else text
+        case FieldDescriptor.CPPTYPE_FLOAT | FieldDescriptor.CPPTYPE_DOUBLE:
+            return seed + 0.5
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return True
+        case FieldDescriptor.CPPTYPE_ENUM:
+            assert of.enum_type
+            return of.enum_type.values[-1].number
+    return seed + 1
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
-    echo = Echo()
-    registry = echo.registry()
-    authenticator = Authenticator(Directory())
-    grpc_address = f"127.0.0.1:{free_port()}"
-    native = native_server.serve(registry, grpc_address, authenticator)
-    http_server: Any = create_server(HttpApp(registry, authenticator), host="127.0.0.1", port=0, threads=4)
-    threading.Thread(target=http_server.run, daemon=True).start()
-    http = over_http(f"http://127.0.0.1:{http_server.effective_port}")
-    behind_url = make_lambda_handler(HttpApp(registry, authenticator, cors=False), binary_support=True)
-    url = over_function_url(LambdaServer(registry, http=behind_url))
-    channel = grpc.insecure_channel(grpc_address)
-    yield System(
-        echo,
-        registry,
-        grpc_address,
-        http,
-        {
-            "in process": Stubs(LocalChannel(registry)),
-            "lambda": Stubs(LambdaChannel(LambdaClient(LambdaServer(registry).handle), "magpie-x")),
-            "native": Stubs(channel),
-            "connect json": Connect(http, "json"),
-            "connect proto": Connect(http, "proto"),
-            "grpc-web": GrpcWeb(http),
-            "url json": Connect(url, "json"),
-            "url proto": Connect(url, "proto"),
-            "url grpc-web": GrpcWeb(url),
-        },
-    )
-    channel.close()
-    native.stop(None).wait()
-    http_server.close()
+def calls() -> Calls:
+    """Of all tests so far."""
+    return Calls()
 
 
-def caller(transport: str, **more: str) -> Metadata:
-    """Metadata of the shop's calls: by key where the public calls, by name between Magpie's own functions."""
-    who = {"magpie-customer": "shop"} if transport in INTERNAL else {"x-api-key": "key-of-the-shop"}
-    return who | {name.replace("_", "-"): value for name, value in more.items()}
+@pytest.fixture(scope="module")
+def registry(calls: Calls) -> ServicerRegistry:
+    """All services, through the generated functions."""
+    registry = ServicerRegistry()
+    for module in MODULES:
+        for service in module.DESCRIPTOR.services_by_name.values():
+            generated = import_module(f"{module.__name__}_grpc")
+            behaviours = {method.name: behaviour(calls, method) for method in service.methods}
+            servicer = type(service.name, (getattr(generated, f"{service.name}Servicer"),), behaviours)
+            getattr(generated, f"add_{service.name}Servicer_to_server")(servicer(), registry.server)
+    return registry
 
 
-def failure(call: Callable[[], Any]) -> Failed:
-    with pytest.raises(Failed) as failed:
-        call()
-    return failed.value
+def behaviour(calls: Calls, method: MethodDescriptor) -> Any:
+    """A servicer's method."""
+    return lambda _self, request, context: calls.answer(method, request, context)
 
 
-# --- The contract ---------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def keys() -> Keys:
+    """Two customers."""
+    return Keys({"key of shop": "shop", "key of other": "other"})
 
 
-def test_the_contract_covers_every_generated_service() -> None:
-    package = descriptor_pool.Default().FindFileContainingSymbol("magpie.v1.VisualSearchService").package
-    assert package == "magpie.v1"
-    assert len(GENERATED) == 7
-    assert len(METHODS) == 14
-    assert not any(method.client_streaming or method.server_streaming for method in METHODS.values())
+@pytest.fixture(scope="module", params=list(TRANSPORTS))
+def transport(request: pytest.FixtureRequest, registry: ServicerRegistry, keys: Keys) -> Iterator[Transport]:
+    """Each in turn."""
+    with TRANSPORTS[request.param](registry, keys) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("path", METHODS)
-@pytest.mark.parametrize("transport", ALL)
-def test_every_method_answers_alike_and_knows_its_caller(system: System, transport: str, path: str) -> None:
-    request = request_of(path)
-    metadata = caller(transport, magpie_trace_id=f"trace of {path}".replace(" ", "-"))
-    answer = system.transports[transport].call(path, request, metadata)
-    assert answer == answer_to(path, request)
-    assert answer.ByteSize() > 0
-    seen_path, context, _ = system.last()
-    assert (seen_path, context.customer) == (path, "shop")
-    assert context.trace_id == metadata["magpie-trace-id"]
+@pytest.fixture(scope="module")
+def native(registry: ServicerRegistry, keys: Keys) -> Iterator[Transport]:
+    """Native gRPC alone."""
+    with TRANSPORTS["native"](registry, keys) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("path", METHODS)
-@pytest.mark.parametrize("transport", ALL)
-def test_every_method_fails_alike(system: System, transport: str, path: str) -> None:
-    metadata = caller(transport, test_raise="4")
-    failed = failure(lambda: system.transports[transport].call(path, request_of(path), metadata))
-    assert (failed.code, failed.message) == (grpc.StatusCode.NOT_FOUND, str(ERRORS[4]))
+@pytest.fixture(scope="module")
+def http(registry: ServicerRegistry, keys: Keys) -> Iterator[Transport]:
+    """HTTP alone."""
+    with TRANSPORTS["connect-json"](registry, keys) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("index", range(len(ERRORS)), ids=[type(error).__name__ for error in ERRORS])
-@pytest.mark.parametrize("transport", ALL)
-def test_every_error_keeps_its_code_and_message(system: System, transport: str, index: int) -> None:
-    error: MagpieError = ERRORS[index]
-    metadata = caller(transport, test_raise=str(index))
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert (failed.code.name, failed.message) == (error.code, str(error))
+def stub_method(channel: Any, path: str) -> Any:
+    """A method of the generated stub."""
+    method = METHODS[path]
+    module = next(module for module in MODULES if module.DESCRIPTOR is method.containing_service.file)
+    stub = getattr(import_module(f"{module.__name__}_grpc"), f"{method.containing_service.name}Stub")
+    return getattr(stub(channel), method.name)
 
 
-def test_every_error_class_is_tried() -> None:
-    def tree(kind: type[MagpieError]) -> set[type[MagpieError]]:
-        return {kind}.union(*map(tree, kind.__subclasses__()))
-
-    ours = {kind for kind in tree(MagpieError) if kind.__module__ == "magpie.errors"}
-    assert {type(error) for error in ERRORS} == ours - {MagpieError}
-
-
-@pytest.mark.parametrize(
-    "transport",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(name == "native", strict=True, reason="a header of 18 KB ends it"),
+def failure(channel: Any, metadata: Any, timeout: float | None = None) -> tuple[str, str]:
+    """Code and message of a call that must fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        stub_method(channel, ANY)(
+            message_factory.GetMessageClass(METHODS[ANY].input_type)(), timeout=timeout, metadata=metadata
         )
-        for name in ALL
-    ],
-)
-def test_a_long_message_keeps_its_code(system: System, transport: str) -> None:
-    """A filter of 2000 characters stands in its own error; gRPC carries the message as a header."""
-    metadata = caller(transport, test_raise="long")
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert failed.message.startswith("filter: 商商商")
+    return caught.value.code().name, caught.value.details() or ""
 
 
-@pytest.mark.parametrize("transport", ALL)
-def test_a_bug_is_internal_and_keeps_its_secrets(system: System, transport: str) -> None:
-    metadata = caller(transport, test_raise="bug", magpie_trace_id="trace-of-the-bug")
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert failed.code is grpc.StatusCode.INTERNAL
-    assert "secret" not in failed.message
-    assert "trace-of-the-bug" in failed.message
+def test_the_contract_has_methods() -> None:
+    assert ANY in METHODS
+    assert len(METHODS) >= 13
 
 
-@pytest.mark.parametrize("path", ["/magpie.v1.VisualSearchService/Guess", "/magpie.v1.NoService/Search"])
-@pytest.mark.parametrize("transport", ALL)
-def test_an_unknown_method_is_unimplemented(system: System, transport: str, path: str) -> None:
-    failed = failure(lambda: system.transports[transport].call_bytes(path, b"", caller(transport)))
-    assert failed.code is grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize("path", METHODS)
+def test_every_method_answers_alike(transport: Transport, calls: Calls, path: str) -> None:
+    method = METHODS[path]
+    request = filled(method.input_type, seed=1)
+    answer = stub_method(transport.channel, path)(request, metadata=transport.calls_as("shop"))
+    assert calls.requests[-1] == request
+    assert answer == filled(method.output_type, seed=len(method.name))
 
 
-@pytest.mark.parametrize("transport", [name for name in ALL if name != "in process"])
-def test_a_body_that_is_no_request_is_an_invalid_argument(system: System, transport: str) -> None:
-    failed = failure(
-        lambda: system.transports[transport].call_bytes(SEARCH, b"\xff\xff\xff", caller(transport))
-    )
-    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+@pytest.mark.parametrize("name", TROUBLES)
+def test_every_error_has_one_code_and_one_message(transport: Transport, name: str) -> None:
+    error = TROUBLES[name]
+    assert isinstance(error, errors.MagpieError)
+    metadata = (*transport.calls_as("shop"), (FAIL, name))
+    assert failure(transport.channel, metadata) == (error.code, str(error))
 
 
-@pytest.mark.parametrize("transport", ALL)
-def test_a_deadline_travels(system: System, transport: str) -> None:
-    system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport), timeout=5)
-    _, _, left = system.last()
-    assert left is not None
-    assert 0 < left < 5.1  # grpcio counts on a clock of its own
+@pytest.mark.parametrize("name", UNFORESEEN)
+def test_an_unforeseen_error_keeps_its_details(transport: Transport, name: str) -> None:
+    metadata = (*transport.calls_as("shop"), (FAIL, name), (TRACE_ID, "trace-7"))
+    code, message = failure(transport.channel, metadata)
+    assert code == "INTERNAL"
+    assert SECRET not in message
+    assert "trace-7" in message  # by which the log has them
 
 
-@pytest.mark.parametrize("transport", [name for name in ALL if not name.startswith("url")])
-def test_without_a_deadline_only_the_host_limits_a_call(system: System, transport: str) -> None:
-    system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport))
-    _, _, left = system.last()
-    if transport == "lambda":
-        assert left is not None
-        assert 0 < left <= INVOCATION_SECONDS
+def test_a_passed_deadline(transport: Transport) -> None:
+    metadata = (*transport.calls_as("shop"), (SLEEP, "0.3"))
+    code, _ = failure(transport.channel, metadata, timeout=0.1)
+    assert code == "DEADLINE_EXCEEDED"
+
+
+def test_the_deadline_arrives(transport: Transport, calls: Calls) -> None:
+    request = filled(METHODS[ANY].input_type, seed=1)
+    stub_method(transport.channel, ANY)(request, timeout=20.0, metadata=transport.calls_as("shop"))
+    remaining = calls.remaining[-1]
+    assert remaining is not None
+    assert 0 < remaining < 25  # grpcio rounds it up on the wire
+
+
+def test_no_deadline_is_none_but_for_the_invocations_own(transport: Transport, calls: Calls) -> None:
+    request = filled(METHODS[ANY].input_type, seed=1)
+    stub_method(transport.channel, ANY)(request, metadata=transport.calls_as("shop"))
+    remaining = calls.remaining[-1]
+    if isinstance(transport.channel, LambdaChannel):
+        assert remaining is not None
+        assert 0 < remaining <= INVOCATION_SECONDS
     else:
-        assert left is None
+        assert remaining is None
 
 
-@pytest.mark.xfail(strict=True, reason="the function URL's app does not see the invocation's end")
-@pytest.mark.parametrize("transport", [name for name in ALL if name.startswith("url")])
-def test_behind_a_function_url_the_invocation_limits_a_call(system: System, transport: str) -> None:
-    system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport))
-    _, _, left = system.last()
-    assert left is not None
-    assert 0 < left <= INVOCATION_SECONDS
-
-
-@pytest.mark.parametrize("transport", ALL)
-def test_an_answer_after_the_deadline_is_deadline_exceeded(system: System, transport: str) -> None:
-    metadata = caller(transport, test_sleep="0.3")
-    failed = failure(
-        lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata, timeout=0.1)
-    )
-    assert failed.code is DEADLINE
-
-
-@pytest.mark.parametrize("transport", ["in process", "lambda", "connect json", "connect proto", "grpc-web"])
-def test_a_deadline_that_has_passed_reaches_no_servicer(system: System, transport: str) -> None:
-    before = len(system.echo.seen)
-    failed = failure(
-        lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport), timeout=0)
-    )
-    assert failed.code is DEADLINE
-    assert len(system.echo.seen) == before
-
-
-def test_the_end_of_the_invocation_is_a_deadline_too(system: System) -> None:
-    client = LambdaClient(LambdaServer(system.registry).handle, seconds=0.1)
-    transport = Stubs(LambdaChannel(client, "magpie-x"))
-    metadata = caller("lambda", test_sleep="0.3")
-    failed = failure(lambda: transport.call(SEARCH, request_of(SEARCH), metadata, timeout=20))
-    assert failed.code is DEADLINE
-    _, _, left = system.last()
-    assert left is not None
-    assert left <= 0.1
-
-
-@pytest.mark.parametrize("transport", ALL)
-def test_a_trace_id_is_made_where_none_came(system: System, transport: str) -> None:
-    made = set()
-    for _ in range(2):
-        system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport))
-        made.add(system.last()[1].trace_id)
-    assert len(made) == 2
-    assert "" not in made
-
-
-@pytest.mark.parametrize("name", ["x-request-id", "traceparent"])
-@pytest.mark.parametrize("transport", ALL)
-def test_a_foreign_trace_id_is_taken(system: System, transport: str, name: str) -> None:
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport) | {name: trace})
-    assert system.last()[1].trace_id == trace
-
-
-def test_customer_trace_and_deadline_survive_several_hops(system: System) -> None:
-    """Native -> in process -> Lambda, each hop by `outgoing()` and `remaining()`, as between stages."""
-    hops: list[CallContext] = []
-
-    def registry_with_onward(onward: Any) -> ServicerRegistry:
-        class Hop(visual_search_pb2_grpc.VisualSearchServiceServicer):
-            def Search(self, request: SearchRequest, context: Any) -> SearchResponse:  # noqa: N802
-                hops.append(context)
-                if onward is None:
-                    return SearchResponse(query_id="the end")
-                stub = visual_search_pb2_grpc.VisualSearchServiceStub(onward)
-                answer: SearchResponse = stub.Search(
-                    request, timeout=context.remaining(), metadata=context.outgoing()
-                )
-                return answer
-
-        registry = ServicerRegistry()
-        visual_search_pb2_grpc.add_VisualSearchServiceServicer_to_server(Hop(), registry.server)
-        return registry
-
-    last = LambdaChannel(LambdaClient(LambdaServer(registry_with_onward(None)).handle), "magpie-x")
-    first = registry_with_onward(LocalChannel(registry_with_onward(last)))
-    address = f"127.0.0.1:{free_port()}"
-    server = native_server.serve(first, address, Authenticator(Directory()))
-    with grpc.insecure_channel(address) as channel:
-        answer = Stubs(channel).call(
-            SEARCH, SearchRequest(), caller("native", x_request_id="one-trace"), timeout=5
-        )
-    server.stop(None).wait()
-    assert answer == SearchResponse(query_id="the end")
-    assert [context.customer for context in hops] == ["shop"] * 3
-    assert [context.trace_id for context in hops] == ["one-trace"] * 3
-    deadlines = [context.deadline or 0 for context in hops]
-    assert max(deadlines) - min(deadlines) < 1  # one deadline, not one more for each hop
-
-
-# --- Who calls ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("transport", PUBLIC)
-def test_a_named_customer_is_not_believed_from_outside(system: System, transport: str) -> None:
-    metadata = caller(transport, magpie_customer="another")
-    system.transports[transport].call(SEARCH, request_of(SEARCH), metadata)
-    assert system.last()[1].customer == "shop"
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-@pytest.mark.parametrize("transport", PUBLIC)
-def test_the_key_may_come_as_bearer_token(system: System, transport: str, scheme: str) -> None:
-    metadata = {"authorization": f"{scheme} key-of-another"}
-    system.transports[transport].call(SEARCH, request_of(SEARCH), metadata)
-    assert system.last()[1].customer == "another"
+def test_the_customer_and_the_trace_arrive(transport: Transport, calls: Calls) -> None:
+    request = filled(METHODS[ANY].input_type, seed=1)
+    for customer in ("shop", "other"):
+        metadata = (*transport.calls_as(customer), (TRACE_ID, f"trace of {customer}"))
+        stub_method(transport.channel, ANY)(request, metadata=metadata)
+        assert calls.contexts[-1].customer == customer
+        assert calls.contexts[-1].trace_id == f"trace of {customer}"
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    "credentials",
+    [
+        (),
+        (("magpie-customer", "shop"),),
+        (("x-api-key", "nobody's"),),
+        (("authorization", "Bearer nobody's"),),
+        (("authorization", "Basic key of shop"),),
+    ],
+    ids=repr,
+)
+def test_a_public_transport_wants_a_key(
+    transport: Transport, calls: Calls, credentials: tuple[tuple[str, str], ...]
+) -> None:
+    if not transport.public:
+        pytest.skip("callers are trusted")
+    before = len(calls.requests)
+    code, message = failure(transport.channel, credentials)
+    assert code == "UNAUTHENTICATED"
+    assert "API key" in message
+    assert len(calls.requests) == before
+
+
+def test_a_bearer_is_a_key(transport: Transport, calls: Calls) -> None:
+    if not transport.public:
+        pytest.skip("callers are trusted")
+    request = filled(METHODS[ANY].input_type, seed=1)
+    stub_method(transport.channel, ANY)(request, metadata=(("authorization", "Bearer key of other"),))
+    assert calls.contexts[-1].customer == "other"
+
+
+@pytest.mark.parametrize("path", ["/magpie.v1.VisualSearchService/Nothing", "/magpie.v1.Nothing/Search"])
+def test_an_unknown_method(transport: Transport, path: str) -> None:
+    request = filled(METHODS[ANY].input_type, seed=1)
+    call = transport.channel.unary_unary(path, type(request).SerializeToString, bytes)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, metadata=transport.calls_as("shop"))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("name", ["native", "lambda", "connect-proto", "grpc-web"])
+def test_an_undecodable_body(name: str, registry: ServicerRegistry, keys: Keys, calls: Calls) -> None:
+    before = len(calls.requests)
+    with TRANSPORTS[name](registry, keys) as transport:
+        call = transport.channel.unary_unary(ANY, lambda _message: b"\xff\xff", bytes)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(filled(METHODS[ANY].input_type, seed=1), metadata=transport.calls_as("shop"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(calls.requests) == before
+
+
+# --- What only one transport has ---------------------------------------------------------------------------
+
+
+def test_health(native: Transport) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(native.channel)
+    for service in ("", "magpie.v1.VisualSearchService"):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection(native: Transport) -> None:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(native.channel)
+    questions = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="magpie.v1.VisualSearchService"),
+    ]
+    listed, file = stub.ServerReflectionInfo(iter(questions))
+    services = {path.split("/")[1] for path in METHODS}
+    assert services <= {service.name for service in listed.list_services_response.service}
+    assert file.file_descriptor_response.file_descriptor_proto
+
+
+def test_a_taken_port_is_said(native: Transport, registry: ServicerRegistry, keys: Keys) -> None:
+    with pytest.raises(errors.Unavailable, match=native.base):
+        serve(registry, native.base, Authenticator(keys))
+
+
+def test_the_invocations_end_bounds_the_deadline(registry: ServicerRegistry, calls: Calls) -> None:
+    channel = LambdaChannel(LambdaClient(LambdaServer(registry), seconds_left=2.0), "detection")
+    request = filled(METHODS[ANY].input_type, seed=1)
+    stub_method(channel, ANY)(request, timeout=20.0)
+    remaining = calls.remaining[-1]
+    assert remaining is not None
+    assert 0 < remaining <= 2
+    code, _ = failure(LambdaChannel(LambdaClient(LambdaServer(registry), seconds_left=0.0), "f"), ())
+    assert code == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    "rpc",
     [
         {},
-        {"magpie-customer": "shop"},
-        {"x-api-key": "nobody's"},
-        {"authorization": "Bearer nobody's"},
-        {"authorization": "Basic key-of-the-shop"},
+        None,
+        [],
+        {"method": ANY},
+        {"method": ANY, "body": "no base64!"},
+        {"method": ANY, "body": base64.b64encode(b"\xff\xff").decode()},
+        {"method": ANY, "body": "", "metadata": []},
+        {"method": ANY, "body": "", "timeout_ms": "soon"},
     ],
-    ids=["nothing", "a name", "unknown key", "unknown token", "another scheme"],
+    ids=repr,
 )
-@pytest.mark.parametrize("transport", PUBLIC)
-def test_without_a_good_key_nothing_is_served(system: System, transport: str, metadata: Metadata) -> None:
-    before = len(system.echo.seen)
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert failed.code is grpc.StatusCode.UNAUTHENTICATED
-    assert "key-of-the-shop" not in failed.message
-    assert "nobody's" not in failed.message
-    assert len(system.echo.seen) == before
-
-
-@pytest.mark.parametrize("transport", PUBLIC)
-def test_a_directory_that_is_away_is_unavailable(system: System, transport: str) -> None:
-    metadata = {"x-api-key": "the directory is away"}
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert (failed.code, failed.message) == (grpc.StatusCode.UNAVAILABLE, "Redis does not answer")
-
-
-@pytest.mark.parametrize("transport", INTERNAL)
-def test_between_functions_a_call_without_customer_is_unauthenticated(system: System, transport: str) -> None:
-    metadata = {"test-raise": "customer"}
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request_of(SEARCH), metadata))
-    assert failed.code is grpc.StatusCode.UNAUTHENTICATED
-
-
-# --- Sizes ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("transport", ALL)
-def test_a_photo_of_four_megabytes_passes(system: System, transport: str) -> None:
-    request = SearchRequest()
-    request.image.content = bytes(4_000_000)
-    answer = system.transports[transport].call(SEARCH, request, caller(transport))
-    assert answer == answer_to(SEARCH, request)
-
-
-@pytest.mark.parametrize("transport", ["native", "connect json", "connect proto", "grpc-web"])
-def test_what_is_too_large_is_refused(system: System, transport: str) -> None:
-    request = SearchRequest()
-    request.image.content = bytes(8_000_000)
-    failed = failure(lambda: system.transports[transport].call(SEARCH, request, caller(transport)))
-    assert failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-# --- Native gRPC alone ----------------------------------------------------------------------------
-
-
-def test_health(system: System) -> None:
-    with grpc.insecure_channel(system.grpc_address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        for service in ("", *(f"magpie.v1.{name}" for name in GENERATED)):
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        with pytest.raises(grpc.RpcError) as failed:
-            stub.Check(health_pb2.HealthCheckRequest(service="magpie.v1.NoService"), timeout=5)
-        assert failed.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_reflection(system: System) -> None:
-    with grpc.insecure_channel(system.grpc_address) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert {f"magpie.v1.{name}" for name in GENERATED} <= set(database.get_services())
-        pool = descriptor_pool.DescriptorPool(database)
-        for path, method in METHODS.items():
-            service = pool.FindServiceByName(path.split("/")[1])
-            reflected = service.FindMethodByName(method.name)
-            assert reflected.input_type.full_name == method.input_type.full_name
-            assert reflected.output_type.full_name == method.output_type.full_name
-
-
-def test_a_port_that_is_taken_is_unavailable(system: System) -> None:
-    with pytest.raises(Unavailable, match=system.grpc_address):
-        native_server.serve(system.registry, system.grpc_address, Authenticator(Directory()))
-
-
-def test_a_stopping_server_ends_the_call_at_hand(system: System) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    server = native_server.serve(system.registry, address, Authenticator(Directory()))
-    with grpc.insecure_channel(address) as channel:
-        stub = visual_search_pb2_grpc.VisualSearchServiceStub(channel)
-        before = len(system.echo.seen)
-        metadata = tuple(caller("native", test_sleep="0.3").items())
-        at_hand = stub.Search.future(SearchRequest(), timeout=10, metadata=metadata)
-        give_up = time.monotonic() + 5
-        while len(system.echo.seen) == before and time.monotonic() < give_up:
-            time.sleep(0.01)
-        stopped = server.stop(5)
-        assert at_hand.result() == answer_to(SEARCH, SearchRequest())
-        assert stopped.wait(5)
-
-
-# --- HTTP alone -----------------------------------------------------------------------------------
-
-
-def test_errors_are_connects_json(system: System) -> None:
-    headers = {"content-type": "application/json", **caller("connect json", test_raise="4")}
-    status, answered, body = system.http("POST", SEARCH, headers, b"{}")
-    assert status == 404
-    assert answered["content-type"] == "application/json"
-    assert json.loads(body) == {"code": "not_found", "message": str(ERRORS[4])}
-
-
-def test_a_plain_json_call_needs_nothing_else(system: System) -> None:
-    headers = {"content-type": "application/json; charset=utf-8", "x-api-key": "key-of-the-shop"}
-    body = b'{"limit": 3, "fieldOfALaterRelease": true, "maxObjects": 2}'
-    status, _, answer = system.http("POST", SEARCH, headers, body)
-    assert status == 200
-    expected = answer_to(SEARCH, SearchRequest(limit=3, max_objects=2))
-    assert json_format.Parse(answer, SearchResponse()) == expected
-
-
-@pytest.mark.parametrize("path", ["/", "/healthz"])
-def test_somebody_is_home(system: System, path: str) -> None:
-    status, answered, body = system.http("GET", path, {}, b"")
-    assert (status, answered["content-type"]) == (200, "application/json")
-    assert SEARCH in json.loads(body)["methods"]
-
-
-def test_only_post_calls(system: System) -> None:
-    status, _, _ = system.http("GET", SEARCH, caller("connect json"), b"")
-    assert status == 405
-
-
-def test_a_browser_of_another_origin_may_call(system: System) -> None:
-    asks = {
-        "origin": "https://shop.example",
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type,x-api-key",
-    }
-    status, answered, _ = system.http("OPTIONS", SEARCH, asks, b"")
-    assert status == 204
-    assert answered["access-control-allow-origin"] == "*"
-    assert "POST" in answered["access-control-allow-methods"]
-    for name in ("content-type", "x-api-key", "authorization"):
-        assert name in answered["access-control-allow-headers"]
-    for raises in ({}, {"test-raise": "4"}):
-        headers = {"content-type": "application/json", "origin": asks["origin"], **caller("connect json")}
-        _, answered, _ = system.http("POST", SEARCH, headers | raises, b"{}")
-        assert answered["access-control-allow-origin"] == "*"
-
-
-def test_behind_a_function_url_the_url_alone_answers_browsers(system: System) -> None:
-    """Two `access-control-allow-origin` headers are one too many for a browser."""
-    url: Connect = system.transports["url json"]  # type: ignore[assignment]
-    headers = {"content-type": "application/json", **caller("url json")}
-    status, answered, _ = url.send("POST", SEARCH, headers, b"{}")
-    assert status == 200
-    assert not [name for name in answered if name.startswith("access-control-")]
-
-
-# --- Lambda alone ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("event", [{}, {"Records": []}, {"requestContext": {}}, {"hello": "world"}])
-def test_an_event_of_another_kind_is_refused(system: System, event: dict[str, Any]) -> None:
+def test_a_payload_that_is_no_call(registry: ServicerRegistry, rpc: Any) -> None:
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 1000)
-    with pytest.raises(InvalidArgument):
-        LambdaServer(system.registry).handle(event, context)
+    answer = LambdaServer(registry).handle({"rpc": rpc}, context)
+    assert answer["status"]["code"] == "INVALID_ARGUMENT"
+    assert answer["body"] == ""
+
+
+def test_a_crashed_function_is_unavailable() -> None:
+    class Crashed:
+        def invoke(self, **_call: Any) -> dict[str, Any]:
+            payload = SimpleNamespace(read=lambda: b'{"errorMessage": "Task timed out"}')
+            return {"FunctionError": "Unhandled", "Payload": payload}
+
+    code, message = failure(LambdaChannel(Crashed(), "detection"), ())
+    assert code == "UNAVAILABLE"
+    assert "detection" in message
+
+
+def test_an_event_of_no_known_form(registry: ServicerRegistry) -> None:
+    events: list[dict[str, Any]] = [{}, {"Records": []}, {"requestContext": {}}]
+    for event in events:
+        with pytest.raises(errors.InvalidArgument):
+            LambdaServer(registry).handle(event, None)
+
+
+def test_health_over_http(http: Transport) -> None:
+    answer = urllib3.request("GET", f"{http.base}/healthz")
+    assert answer.status == 200
+    assert answer.json() == {"status": "serving", "methods": sorted(METHODS)}
+
+
+def test_a_browser_of_another_origin_may_call(http: Transport) -> None:
+    origin = {"origin": "https://shop.example"}
+    asked = urllib3.request("OPTIONS", http.base + ANY, headers=origin)
+    assert asked.status == 204
+    assert "x-api-key" in asked.headers["access-control-allow-headers"]
+    headers = {**origin, "x-api-key": "key of shop", "content-type": "application/json"}
+    answered = urllib3.request("POST", http.base + ANY, body=b"{}", headers=headers)
+    assert answered.status == 200
+    assert answered.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"limit": {}}', b"\xff"])
+def test_json_that_is_no_request(http: Transport, body: bytes) -> None:
+    headers = {"x-api-key": "key of shop", "content-type": "application/json"}
+    answer = urllib3.request("POST", http.base + ANY, body=body, headers=headers)
+    assert (answer.status, answer.json()["code"]) == (400, "invalid_argument")
