@@ -17,6 +17,7 @@ from magpie.v1.image_pb2 import Box
 from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
 
 DEPTH = 10  # hits an object; no metric looks further
+STAGES = ("total", "detection", "embedding", "search", "reranking")
 PERCENTILES = (50, 95, 99)
 
 
@@ -81,7 +82,7 @@ def figures(queries: Sequence[Query], evaluation: Evaluation) -> dict[str, objec
         "mrr": fmean(reciprocal_rank(*pair) for pair in zip(rankings, relevant, strict=True)),
         "latency_ms": {
             stage: {f"p{p}": round(float(np.percentile(times, p)), 2) for p in PERCENTILES}
-            for stage, times in evaluation.latencies_ms.items()
-            if times
+            for stage in STAGES
+            if (times := evaluation.latencies_ms.get(stage))
         },
     }

@@ -12,7 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import redis
 
+from local import ports
 from local.customers import reading
 from local.home import Home
 from magpie.v1.catalog_pb2 import GetIngestStatusRequest, ImageStatus
@@ -205,15 +207,23 @@ def test_data_outlives_a_restart(local_system: LocalSystem, shop: Shop) -> None:
     assert local_system.hits(photo, "shop") == before
 
 
-def test_two_systems_side_by_side(local_system: LocalSystem, shop: Shop, tmp_path: Path) -> None:
+def test_two_systems_side_by_side_the_second_on_a_redis_of_ones_own(
+    local_system: LocalSystem, shop: Shop, tmp_path: Path, redis_client: redis.Redis, redis_url: str
+) -> None:
     second = LocalSystem(tmp_path / "second")
-    second.json("up")
+    port = ports.free_port()
+    addresses = second.json("up", "--redis-url", redis_url, "--http-port", str(port))
     try:
+        assert (addresses["redis"], addresses["http"]) == (redis_url, f"http://127.0.0.1:{port}")
+        assert set(second.pids()) == set(PROCESSES) - {"redis"}
         assert set(second.pids().values()).isdisjoint(local_system.pids().values())
         result = second.run("search", shop.photo(shop.products[0]), "--customer", "shop")
         assert result.stderr.startswith("error: UNAUTHENTICATED: ")
+        second.json("key", "shop")
+        assert redis_client.keys("magpie:*")
     finally:
         second.json("down")
+    assert redis_client.ping()
 
 
 @pytest.fixture(scope="module")
