@@ -93,7 +93,8 @@ def command(  # noqa: PLR0917 - click calls by keyword
         print_json(answer(response))
         return
     for number, object_hits in enumerate(response.objects, start=1):
-        table_console.print(_table(number, object_hits, explain))
+        table_console.print(_title(number, object_hits), highlight=False, markup=False)
+        table_console.print(_table(object_hits, explain))
     times = (f"{stage} {response.timings_ms[stage]:.0f}" for stage in STAGES if stage in response.timings_ms)
     tell(f"milliseconds: {', '.join(times)}")
 
@@ -128,10 +129,14 @@ def corners(box: image_pb2.Box) -> tuple[float, float, float, float]:
     return box.x0, box.y0, box.x1, box.y1
 
 
-def _table(number: int, found: ObjectHits, explain: bool) -> Table:
+def _title(number: int, found: ObjectHits) -> str:
     where = ", ".join(f"{side:.2f}" for side in corners(found.object.box))
     what = "whole image" if found.object.whole_image else f"{found.object.label} {found.object.score:.2f}"
-    table = Table(title=f"object {number}: {what} at {where}", title_justify="left", box=None)
+    return f"object {number}: {what} at {where}"
+
+
+def _table(found: ObjectHits, explain: bool) -> Table:
+    table = Table(box=None)
     table.add_column("", justify="right")
     table.add_column("product", style="bold")
     table.add_column("score", justify="right")
