@@ -55,7 +55,12 @@ class Telemetry:
                 "cold_start": self._cold,
             },
         )
-        self._cold = False
+        if self._cold:
+            self._cold = False
+            with single_metric(
+                name="ColdStart", unit=MetricUnit.Count, value=1, namespace=NAMESPACE
+            ) as metric:
+                metric.add_dimension("service", self._service)
         with single_metric(
             name="Latency", unit=MetricUnit.Milliseconds, value=milliseconds, namespace=NAMESPACE
         ) as metric:

@@ -249,10 +249,10 @@ def test_no_deadline_is_none_but_for_the_invocations_own(transport: Transport, c
 def test_the_customer_and_the_trace_arrive(transport: Transport, calls: Calls) -> None:
     request = filled(METHODS[ANY].input_type, seed=1)
     for customer in ("shop", "other"):
-        metadata = (*transport.calls_as(customer), (TRACE_ID, f"trace of {customer}"))
+        metadata = (*transport.calls_as(customer), (TRACE_ID, f"trace-of-{customer}"))
         stub_method(transport.channel, ANY)(request, metadata=metadata)
         assert calls.contexts[-1].customer == customer
-        assert calls.contexts[-1].trace_id == f"trace of {customer}"
+        assert calls.contexts[-1].trace_id == f"trace-of-{customer}"
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_payload_that_is_no_call(registry: ServicerRegistry, rpc: Any) -> None
 def test_a_crashed_function_is_unavailable() -> None:
     class Crashed:
         def invoke(self, **_call: Any) -> dict[str, Any]:
-            payload = SimpleNamespace(read=lambda: b'{"errorMessage": "Task timed out"}')
+            payload = SimpleNamespace(read=lambda: b'{"errorMessage": "out of memory"}')
             return {"FunctionError": "Unhandled", "Payload": payload}
 
     code, message = failure(LambdaChannel(Crashed(), "detection"), ())

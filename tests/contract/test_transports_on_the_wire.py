@@ -486,16 +486,7 @@ def test_every_error_class_is_tried() -> None:
     assert {type(error) for error in ERRORS} == ours - {MagpieError}
 
 
-@pytest.mark.parametrize(
-    "transport",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(name == "native", strict=True, reason="a header of 18 KB ends it"),
-        )
-        for name in ALL
-    ],
-)
+@pytest.mark.parametrize("transport", ALL)
 def test_a_long_message_keeps_its_code(system: System, transport: str) -> None:
     """A filter of 2000 characters stands in its own error; gRPC carries the message as a header."""
     metadata = caller(transport, test_raise="long")
@@ -547,7 +538,6 @@ def test_without_a_deadline_only_the_host_limits_a_call(system: System, transpor
         assert left is None
 
 
-@pytest.mark.xfail(strict=True, reason="the function URL's app does not see the invocation's end")
 @pytest.mark.parametrize("transport", [name for name in ALL if name.startswith("url")])
 def test_behind_a_function_url_the_invocation_limits_a_call(system: System, transport: str) -> None:
     system.transports[transport].call(SEARCH, request_of(SEARCH), caller(transport))

@@ -139,7 +139,7 @@ def body_of(product_id: str, event_id: str = "") -> str:
         product_id=product_id,
         sha256=SHA256,
         upload_key="k",
-        trace_id=f"trace of {product_id}",
+        trace_id=f"trace-of-{product_id}",
     )
     return json_format.MessageToJson(ImageUploaded(image=image))
 
@@ -179,7 +179,7 @@ def forwarded(sqs: Sqs) -> list[ObjectsDetected]:
 def test_an_event_is_worked_on_entered_and_forwarded(system: System) -> None:
     assert system.deliver(record(body_of("a"))) == []
     ((request, context),) = system.detection.seen
-    assert (context.customer, context.trace_id) == ("shop", "trace of a")
+    assert (context.customer, context.trace_id) == ("shop", "trace-of-a")
     remaining = context.remaining()
     assert remaining is not None
     assert 0 < remaining <= 30

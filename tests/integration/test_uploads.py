@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.ports import free_port
-from magpie.errors import FailedPrecondition, NotFound, Unavailable
+from magpie.errors import FailedPrecondition, MagpieError, NotFound, Unavailable
 from magpie.store.aws_connection import aws_answers
 from magpie.store.uploads import PresignedUpload, Uploads
 
@@ -162,7 +162,8 @@ def test_what_a_retry_can_cure_is_unavailable(code: str, status: int) -> None:
         raise ClientError(answer, "GetObject")
 
 
-def test_a_mistake_of_ours_passes_as_it_is() -> None:
+def test_what_aws_refuses_is_internal() -> None:
     answer: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    with pytest.raises(ClientError), aws_answers("the bucket"):
+    with pytest.raises(MagpieError, match="AccessDenied") as raised, aws_answers("the bucket"):
         raise ClientError(answer, "GetObject")
+    assert type(raised.value) is MagpieError

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idempotent_function
-from aws_lambda_powertools.utilities.idempotency.exceptions import BaseError as IdempotencyError
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    BaseError as IdempotencyError,
+)
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyAlreadyInProgressError as InWorkElsewhere,
+)
 from aws_lambda_powertools.utilities.idempotency.persistence.base import BasePersistenceLayer
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -126,8 +131,10 @@ class EventConsumer:
             key = {"method": self._step.method, "event_id": image.event_id}
             try:
                 return remembered(key=key, message=message, context=context)
+            except InWorkElsewhere:
+                raise
             except IdempotencyError as error:
-                raise Unavailable(f"event {image.event_id} is in work elsewhere, or Redis is away") from error
+                raise Unavailable(f"Redis, asked for event {image.event_id}: {error}") from error
 
         return with_deadline
 
@@ -141,6 +148,10 @@ class EventConsumer:
             if self._step.next_state is not None:
                 self._ledger.set_state(image, self._step.next_state)
             self._forward(answer)
+        except InWorkElsewhere:
+            # No failure: whoever works on it will be done, or is dead and held to be so in time.
+            _log.info("event %s is in work elsewhere", image.event_id)
+            return False
         except MagpieError as error:
             return self._failed(record, image, error)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,9 @@ from magpie.errors import Unauthenticated
 
 CUSTOMER = "magpie-customer"
 TRACE_ID = "magpie-trace-id"
-_FOREIGN_TRACE_IDS = ("x-request-id", "traceparent", "x-amzn-trace-id")
+_TRACE_IDS = (TRACE_ID, "x-request-id", "traceparent", "x-amzn-trace-id")
+_TRACE_FORM = re.compile(r"[\w.:;=/+-]{1,128}", re.ASCII)
+_SECRET = ("x-api-key", "authorization")  # have served their purpose; never logged
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -37,12 +40,12 @@ class CallContext:
     ) -> CallContext:
         """`timeout` in seconds; `customer` by the API key on public transports, None trusts the metadata."""
         texts = {key.lower(): value for key, value in metadata if isinstance(value, str)}
-        foreign = (texts[name] for name in _FOREIGN_TRACE_IDS if texts.get(name))
+        offered = (texts.get(name, "") for name in _TRACE_IDS)
         return cls(
             customer=texts.get(CUSTOMER, "") if customer is None else customer,
-            trace_id=texts.get(TRACE_ID) or next(foreign, "") or uuid.uuid4().hex,
+            trace_id=next(filter(_TRACE_FORM.fullmatch, offered), None) or uuid.uuid4().hex,
             deadline=None if timeout is None else time.monotonic() + timeout,
-            metadata=texts,
+            metadata={key: value for key, value in texts.items() if key not in _SECRET},
         )
 
     def remaining(self) -> float | None:

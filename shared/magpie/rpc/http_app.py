@@ -23,6 +23,7 @@ from magpie.rpc.auth import Authenticator
 from magpie.rpc.context import CallContext
 from magpie.rpc.native_server import MAX_MESSAGE_BYTES
 from magpie.rpc.registry import Method, ServicerRegistry
+from magpie.rpc.status import details
 
 StartResponse = Callable[..., Any]
 # A 4 MB photo grows by a third in JSON.
@@ -34,6 +35,12 @@ _CORS = [
     ("access-control-expose-headers", "*"),
     ("access-control-max-age", "7200"),
 ]
+
+
+_NATIVE = ("application/grpc", "application/grpc+proto")
+# How long the Lambda invocation has left. A client that sends it can only shorten its own call.
+_TIME_LEFT = "magpie-time-left-ms"
+_TIME_LEFT_KEY = "HTTP_MAGPIE_TIME_LEFT_MS"
 
 
 class HttpApp:
@@ -54,15 +61,25 @@ class HttpApp:
             respond("204 No Content", [])
             return []
         path = environ.get("PATH_INFO", "")
-        service = self._services.get(path.strip("/").split("/")[0])
-        if service is not None and environ["REQUEST_METHOD"] != "POST":
-            return _json(respond, "405 Method Not Allowed", {"code": "unimplemented", "message": "POST only"})
-        if service is not None:
-            return service(environ, respond)
+        if path in self._paths:
+            if environ["REQUEST_METHOD"] != "POST":
+                return _refuse(respond, "405 Method Not Allowed", "POST only")
+            if environ.get("CONTENT_TYPE", "") in _NATIVE:
+                return _refuse(respond, "415 Unsupported Media Type", "native gRPC has a port of its own")
+            if (invocation := environ.get("apig_wsgi.context")) is not None:
+                environ[_TIME_LEFT_KEY] = str(invocation.get_remaining_time_in_millis())
+            return self._services[path.split("/")[1]](environ, respond)
         if path in ("", "/", "/healthz"):
             return _json(respond, "200 OK", {"status": "serving", "methods": self._paths})
-        problem = f"no {path} here; POST to one of {', '.join(self._paths)}"
-        return _json(respond, "404 Not Found", {"code": "unimplemented", "message": problem})
+        return _refuse(respond, "404 Not Found", f"no {path} here; POST to one of {', '.join(self._paths)}")
+
+
+def _refuse(respond: StartResponse, status: str, problem: str) -> list[bytes]:
+    return _json(respond, status, {"code": "unimplemented", "message": problem})
+
+
+def _milliseconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdecimal() else None
 
 
 def _json(respond: StartResponse, status: str, body: dict[str, Any]) -> list[bytes]:
@@ -101,11 +118,12 @@ def _endpoint(method: Method, registry: ServicerRegistry, authenticator: Authent
 
     def function(request: Message, call: RequestContext[Any, Any]) -> Message:
         headers = list(call.request_headers.items())
-        timeout = None if call.timeout_ms is None else call.timeout_ms / 1000
+        bounds = [call.timeout_ms, _milliseconds(call.request_headers.get(_TIME_LEFT))]
+        timeout = min((bound / 1000 for bound in bounds if bound is not None), default=None)
         try:
             customer = authenticator.customer(dict(headers))
             return registry.invoke(method.path, request, CallContext.of_call(headers, timeout, customer))
         except MagpieError as error:
-            raise ConnectError(Code(error.code.lower()), str(error)) from error
+            raise ConnectError(Code(error.code.lower()), details(error)) from error
 
     return EndpointSync.unary(method=info, function=function)

@@ -15,7 +15,7 @@ from typing import Any
 from magpie.errors import InvalidArgument, MagpieError
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import ServicerRegistry
-from magpie.rpc.status import CallFailed
+from magpie.rpc.status import CallFailed, details
 
 
 def request_payload(
@@ -39,7 +39,7 @@ def answer(
     try:
         return _ok(_invoke(registry, event["rpc"], seconds_left))
     except MagpieError as error:
-        return {"status": {"code": error.code, "message": str(error)}, "body": ""}
+        return {"status": {"code": error.code, "message": details(error)}, "body": ""}
 
 
 def response_body(payload: Mapping[str, Any]) -> bytes:

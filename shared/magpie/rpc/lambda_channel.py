@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from google.protobuf.message import Message
 
+from magpie.errors import MagpieError
 from magpie.rpc.invocation import request_payload, response_body
-from magpie.rpc.status import CallFailed
+from magpie.rpc.status import CallFailed, call_failed
+from magpie.store.aws_connection import aws_answers
+
+_log = logging.getLogger(__name__)
 
 
 class LambdaChannel:
@@ -41,11 +45,17 @@ class LambdaChannel:
 
     def _invoke(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = self._client.invoke(FunctionName=self._function, Payload=json.dumps(payload).encode())
-            text = answer["Payload"].read()
-        except (BotoCoreError, ClientError) as error:
-            raise CallFailed("UNAVAILABLE", f"function {self._function} does not answer: {error}") from error
+            with aws_answers(f"function {self._function}"):
+                answer = self._client.invoke(
+                    FunctionName=self._function, Payload=json.dumps(payload).encode()
+                )
+                text = answer["Payload"].read()
+        except MagpieError as error:
+            raise call_failed(error) from error
         if answer.get("FunctionError"):  # it crashed or timed out, rather than answered with a status
-            raise CallFailed("UNAVAILABLE", f"function {self._function} broke off: {text[:500].decode()}")
+            _log.error("function %s broke off: %s", self._function, text[:2000])
+            if b"timed out" in text:
+                raise CallFailed("DEADLINE_EXCEEDED", f"function {self._function} ran out of time")
+            raise CallFailed("UNAVAILABLE", f"function {self._function} broke off; its log says why")
         parsed: dict[str, Any] = json.loads(text)
         return parsed

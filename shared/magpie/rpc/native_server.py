@@ -13,7 +13,7 @@ from magpie.errors import MagpieError, Unavailable
 from magpie.rpc.auth import Authenticator
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import ServicerRegistry
-from magpie.rpc.status import status_code
+from magpie.rpc.status import details, status_code
 
 MAX_MESSAGE_BYTES = 5 * 2**20  # a 4 MB photo and its request
 
@@ -65,7 +65,7 @@ class _RegistryHandler(grpc.GenericRpcHandler):
                 context = CallContext.of_call(metadata, _timeout(call), customer)
                 return self._registry.invoke_bytes(path, body, context)
             except MagpieError as error:
-                call.abort(status_code(error), str(error))
+                call.abort(status_code(error), details(error))
                 raise AssertionError("abort raises") from error
 
         return behave

@@ -63,6 +63,8 @@ class ServicerRegistry:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Called by generated code."""
         for name, handler in handlers.items():
+            if handler.unary_unary.__module__.endswith("_pb2_grpc"):
+                continue  # the generated base class: the servicer does not have this method
             path = f"/{service}/{name}"
             self.methods[path] = Method(
                 path, handler.unary_unary, handler.request_deserializer, handler.response_serializer

@@ -24,6 +24,9 @@ _BY_CODE: dict[str, type[errors.MagpieError]] = {
 }
 
 
+_LONGEST = 600  # characters, each up to 12 bytes in a header
+
+
 class CallFailed(grpc.RpcError):
     """What callers of our channels catch: an RpcError with `code()` and `details()`, as grpcio raises it."""
 
@@ -41,9 +44,15 @@ class CallFailed(grpc.RpcError):
         return self._message
 
 
+def details(error: errors.MagpieError) -> str:
+    """The message as every transport sends it: cut, since in native gRPC it is a header of at most 8 KB."""
+    text = str(error)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def call_failed(error: errors.MagpieError) -> CallFailed:
     """A servicer's error as its caller sees it."""
-    return CallFailed(error.code, str(error))
+    return CallFailed(error.code, details(error))
 
 
 def status_code(error: errors.MagpieError) -> grpc.StatusCode:

@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from botocore import exceptions
 from botocore.exceptions import ClientError
 
-from magpie.errors import Aborted, FailedPrecondition, NotFound, Unavailable
+from magpie.errors import Aborted, FailedPrecondition, MagpieError, NotFound, Unavailable
 
 # HEAD answers have no body, so botocore puts the status in place of the code.
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 _LOST_RACE = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 _MISSING_RESOURCE = frozenset(
-    {"NoSuchBucket", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+    {
+        "NoSuchBucket",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
 )
 _SLOW_DOWN = frozenset(
     {
@@ -24,6 +29,7 @@ _SLOW_DOWN = frozenset(
         "RequestThrottled",
         "RequestTimeout",
         "RequestLimitExceeded",
+        "TooManyRequestsException",
     }
 )
 _AWAY = (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError)
@@ -34,7 +40,8 @@ def aws_answers(what: str) -> Iterator[None]:
     """Raises Magpie's errors in place of botocore's. `what` the call is about opens the message.
 
     NotFound for a missing S3 object, Aborted for a conditional write that lost its race, FailedPrecondition
-    for a missing bucket or queue, Unavailable where a retry can cure it. Anything else passes as it is.
+    for a missing bucket, queue or function, Unavailable where a retry can cure it, MagpieError (INTERNAL) for
+    what AWS refuses otherwise.
     """
     try:
         yield
@@ -51,4 +58,4 @@ def aws_answers(what: str) -> Iterator[None]:
             raise FailedPrecondition(f"{what}: {error}") from error
         if code in _SLOW_DOWN or status >= 500:
             raise Unavailable(f"{what}: AWS cannot answer now: {error}") from error
-        raise
+        raise MagpieError(f"{what}: AWS refuses: {error}") from error

@@ -109,7 +109,6 @@ def test_a_killed_process_holds_its_event_until_its_invocation_would_have_ended(
     assert (detection.products, sqs.sent) == (["a"], [("next", "a")])
 
 
-@pytest.mark.xfail(strict=True, reason="an event in work elsewhere counts as a failed attempt and is parked")
 def test_an_event_that_another_process_holds_is_never_parked(redis_client: redis.Redis) -> None:
     kill_in_mid_event(redis_client, seconds=30)
     sqs = Sqs()
@@ -118,9 +117,6 @@ def test_an_event_that_another_process_holds_is_never_parked(redis_client: redis
     assert sqs.sent == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ClientError, reason="an error of boto3 that is not mapped fails the batch"
-)
 def test_an_answer_that_a_queue_refuses_fails_alone(redis_client: redis.Redis) -> None:
     detection, sqs = Detection(), Sqs(refused="b")
     consumer = consumer_of(redis_client, detection, sqs)

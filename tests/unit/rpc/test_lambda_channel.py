@@ -92,14 +92,12 @@ def test_a_function_that_broke_off_is_unavailable() -> None:
     assert "magpie-detection" in message
 
 
-@pytest.mark.xfail(strict=True, reason="the payload of a crash is passed on to the caller")
 def test_a_crash_keeps_its_secrets() -> None:
     _, message = failure(Client(broken(CRASHED)))
     assert "secret" not in message
     assert "/var/task" not in message
 
 
-@pytest.mark.xfail(strict=True, reason="a time-out of the function is taken for a crash")
 def test_a_function_that_ran_out_of_its_time_is_deadline_exceeded() -> None:
     timed_out = {"errorMessage": "2026-11-24T09:00:00Z 1-2 Task timed out after 30.00 seconds"}
     code, _ = failure(Client(broken(timed_out)))

@@ -60,7 +60,6 @@ def test_what_cannot_be_called() -> None:
         registry.invoke_bytes(DETECT, b"\xff", CallContext())
 
 
-@pytest.mark.xfail(strict=True, reason="generated base classes call context.set_code, which ours lacks")
 def test_what_a_servicer_does_not_override_is_unimplemented() -> None:
     registry = registry_of()
     with pytest.raises(Unimplemented):

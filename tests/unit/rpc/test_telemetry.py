@@ -15,8 +15,10 @@ DETECT = "/magpie.v1.DetectionService/Detect"
 CONTEXT = CallContext(customer="shop", trace_id="trace", metadata={"x-api-key": "the-secret-key"})
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def output(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Log lines, and metrics."""
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [p for p in printed if "_aws" not in p], [p for p in printed if "_aws" in p]
 
 
 def test_a_call_leaves_one_line_and_one_metric(
@@ -25,7 +27,7 @@ def test_a_call_leaves_one_line_and_one_metric(
     telemetry = Telemetry(request.node.name)
     with telemetry.call(DETECT, CONTEXT):
         pass
-    line, metric = lines(capsys)
+    (line,), (_cold, metric) = output(capsys)
     fields = {name: line[name] for name in ("service", "method", "customer", "trace_id", "code")}
     assert fields == {
         "service": request.node.name,
@@ -45,7 +47,7 @@ def test_a_failed_call_is_reported_and_still_fails(
 ) -> None:
     with pytest.raises(NotFound), Telemetry(request.node.name).call(DETECT, CONTEXT):
         raise NotFound("no such upload")
-    line, metric = lines(capsys)
+    (line,), (_cold, metric) = output(capsys)
     assert (line["code"], metric["code"]) == ("NOT_FOUND", "NOT_FOUND")
 
 
@@ -56,7 +58,9 @@ def test_only_the_first_call_of_a_process_is_cold(
     for _ in range(2):
         with telemetry.call(DETECT, CONTEXT):
             pass
-    assert [line["cold_start"] for line in lines(capsys)[::2]] == [True, False]
+    lines, metrics = output(capsys)
+    assert [line["cold_start"] for line in lines] == [True, False]
+    assert [metric.get("ColdStart") for metric in metrics] == [[1.0], None, None]
 
 
 def test_no_key_is_logged(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
