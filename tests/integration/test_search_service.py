@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import redis
-from magpie.rpc.context import CallContext
 
 from magpie.errors import FilterSyntax, InvalidArgument, Unauthenticated
 from magpie.index.compact import CompactEngine
+from magpie.rpc.context import CallContext
 from magpie.services.search import SearchServicer
 from magpie.store.catalogue import Catalogue
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
@@ -50,12 +50,12 @@ def test_what_was_indexed_is_found_in_order_of_the_queries(
     indexed = servicer.IndexEmbedded(event(), SHOP)
     assert (indexed.objects, indexed.image) == (1, event().image)
     request = FindCandidatesRequest(
-        queries=[embedded(1, 0), embedded(0, 1)], bundle=BUNDLE, filter="price < 4"
+        queries=[embedded(1, 0), embedded(0, 1)], bundle=BUNDLE, filters=["price < 4"]
     )
     response = servicer.FindCandidates(request, SHOP)
     assert [[c.similarity["identity"] for c in r.candidates] for r in response.results] == [[1.0], [0.0]]
     assert list(response.products) == [product]
-    request.filter = "price > 4"
+    request.filters[0] = "price > 4"
     response = servicer.FindCandidates(request, SHOP)
     assert [len(r.candidates) for r in response.results] == [0, 0]
     assert list(response.products) == []
@@ -92,7 +92,8 @@ def _set(**values: object) -> Callable[[FindCandidatesRequest], None]:
         (_set(bundle=""), "bundle"),
         (_set(limit_per_space=-1), "limit_per_space"),
         (_set(limit_per_space=1001), "limit_per_space"),
-        (_set(filter="price <"), "filter"),
+        (lambda r: r.filters.append("price <"), "filter"),
+        (lambda r: r.filters.extend(["id = 'a'"] * 11), "filters"),
     ],
 )
 def test_a_bad_request_names_its_field(
@@ -131,3 +132,10 @@ def test_no_customer_no_search(servicer: SearchServicer) -> None:
     request = FindCandidatesRequest(queries=[embedded(1, 0)], bundle=BUNDLE)
     with pytest.raises(Unauthenticated):
         servicer.FindCandidates(request, NOBODY)
+
+
+def test_two_filters_may_each_be_as_long_as_a_filter_may_be(servicer: SearchServicer) -> None:
+    long = " or ".join(["price > 4"] * 140)
+    assert len(long) > 1700
+    request = FindCandidatesRequest(queries=[embedded(1, 0)], bundle=BUNDLE, filters=[long, "price < 4"])
+    assert [len(result.candidates) for result in servicer.FindCandidates(request, SHOP).results] == [0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from magpie.errors import InvalidArgument
 from magpie.index.engine import Engine
 from magpie.index.filter import parse
+from magpie.index.filter_terms import And, Filter
 from magpie.index.vectors import vectors_of
 from magpie.rpc.context import CallContext
 from magpie.store.catalogue import Catalogue
@@ -15,6 +18,7 @@ from magpie.v1.search_pb2 import CandidateList, FindCandidatesRequest, FindCandi
 MAX_QUERIES = 30
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+MAX_FILTERS = 10
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
@@ -38,7 +42,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         if not request.bundle:
             raise InvalidArgument("bundle", "must name the bundle whose models made the vectors")
         queries = [vectors_of(query, f"queries[{row}]") for row, query in enumerate(request.queries)]
-        condition = parse(request.filter) if request.filter.strip() else None
+        condition = _condition(request.filters)
         results, products = self._engine.find(
             customer, request.bundle, queries, condition, request.limit_per_space or DEFAULT_LIMIT
         )
@@ -55,6 +59,14 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             )
         _check_event(request)
         return ImageIndexed(image=request.image, objects=self._catalogue.write_objects(request))
+
+
+def _condition(filters: Sequence[str]) -> Filter | None:
+    """All of them together. Parsed one by one, so that each may be as long as a filter may be."""
+    if len(filters) > MAX_FILTERS:
+        raise InvalidArgument("filters", f"at most {MAX_FILTERS}, got {len(filters)}")
+    conditions = tuple(parse(text) for text in filters if text.strip())
+    return And(conditions) if len(conditions) > 1 else next(iter(conditions), None)
 
 
 def _check_event(event: ObjectsEmbedded) -> None:

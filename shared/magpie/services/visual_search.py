@@ -127,11 +127,10 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
     def _find(
         self, asked: str, configured: str, embedded: EmbedResponse, context: CallContext
     ) -> FindCandidatesResponse:
-        conditions = [condition for condition in (asked, configured) if condition.strip()]
         request = FindCandidatesRequest(
             queries=embedded.objects,
             bundle=embedded.bundle,
-            filter=" and ".join(f"({condition})" for condition in conditions),
+            filters=[condition for condition in (asked, configured) if condition.strip()],
         )
         with errors_from_rpc():
             return self._stages.search.FindCandidates(

@@ -28,29 +28,31 @@ class FindCandidatesRequest(_message.Message):
 
     QUERIES_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
     LIMIT_PER_SPACE_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """The bundle whose models made the vectors, `name@version`."""
-    filter: _builtins.str
-    """Filter expression, as in VisualSearchService.Search; empty: no filter."""
     limit_per_space: _builtins.int
     """Nearest objects taken in each space, 1 to 1000; 0 means 100."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
         """What to look for, 1 to 30 objects."""
 
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Filter expressions, as in VisualSearchService.Search; all of them must hold. None: no filter. At most 10."""
+
     def __init__(
         self,
         *,
         queries: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
         bundle: _builtins.str = ...,
-        filter: _builtins.str = ...,
+        filters: _abc.Iterable[_builtins.str] | None = ...,
         limit_per_space: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filter", b"filter", "limit_per_space", b"limit_per_space", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filters", b"filters", "limit_per_space", b"limit_per_space", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
