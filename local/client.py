@@ -11,6 +11,7 @@ import grpc
 import urllib3
 
 from magpie.errors import MagpieError
+from magpie.services.visual_search import MAX_PHOTO_BYTES
 from magpie.v1.catalog_pb2 import CreateUploadRequest
 from magpie.v1.catalog_pb2_grpc import CatalogServiceStub
 from magpie.v1.image_pb2 import Image
@@ -19,7 +20,6 @@ from magpie.v1.visual_search_pb2_grpc import VisualSearchServiceStub
 from magpie.vision.decode import sniff
 
 CALL_SECONDS = 30.0
-MAX_INLINE_BYTES = 4_000_000  # a larger photo is uploaded first
 LONGEST_PAUSE_SECONDS = 5.0
 _MESSAGE_BYTES = 64 * 2**20  # a status of 100 products with 50 pictures each passes gRPC's own 4 MB
 
@@ -112,7 +112,7 @@ class Client:
     def photo(self, path: Path) -> Image:
         """A query photo: its bytes, or an upload of them where they are too many for one call."""
         data = path.read_bytes()
-        return Image(content=data) if len(data) <= MAX_INLINE_BYTES else Image(upload_key=self.upload(data))
+        return Image(content=data) if len(data) <= MAX_PHOTO_BYTES else Image(upload_key=self.upload(data))
 
     def close(self) -> None:
         """End the connections."""

@@ -13,8 +13,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.home import BUCKET, PREFIX, REGION
+from magpie.ingest.parking import STAGES
 
-STAGES = ("detection", "embedding", "search")
 VISIBILITY_SECONDS = 30  # a batch that is not done by then is handed out again
 # The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue
 # does it after so many, for events that never come to a function's own judgement.

@@ -18,12 +18,13 @@ from local import aws_server, ports, redis_server, resources
 from local.home import BUCKET, Home, RunState
 from local.process import ProcessSpec, ask_to_end, find, memory_mb, start, stop, tail
 from magpie.errors import FailedPrecondition, Unavailable
+from magpie.ingest.parking import STAGES
 from magpie.ingest.sweep import OLDER_THAN_SECONDS, sweep
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
 
-WORKERS = tuple(f"{stage}-worker" for stage in resources.STAGES)
+WORKERS = tuple(f"{stage}-worker" for stage in STAGES)
 # A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.
 _STALE_SECONDS = 2 * resources.VISIBILITY_SECONDS
 _START_SECONDS = 90.0
@@ -186,7 +187,7 @@ class System:
         )
 
     def _workers(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
-        for stage, name in zip(resources.STAGES, WORKERS, strict=True):
+        for stage, name in zip(STAGES, WORKERS, strict=True):
             heartbeat = self._home.heartbeat(name).resolve()
             environment = state.environment() | {
                 # One thread each: they share the cores with one another and with the api.
@@ -220,7 +221,7 @@ def _send_lost_again(state: RunState, queues: resources.Queues, queues_are_new: 
             Catalogue(redis),
             Uploads(resources.client("s3", state.aws_url), BUCKET),
             resources.client("sqs", state.aws_url),
-            queues.work[resources.STAGES[0]],
+            queues.work[STAGES[0]],
             0.0 if queues_are_new else OLDER_THAN_SECONDS,
         )
     if swept.sent:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from magpie.errors import FilterSyntax
@@ -42,6 +43,7 @@ class _Token(NamedTuple):
     position: int
 
 
+@lru_cache(maxsize=512)  # a query parses the same filters in every stage, and a config's for every object
 def parse(text: str) -> Filter:
     """Read a filter. Raises FilterSyntax with the position and what was expected there."""
     if len(text) > MAX_CHARACTERS:

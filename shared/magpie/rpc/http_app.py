@@ -35,8 +35,6 @@ _CORS = [
     ("access-control-expose-headers", "*"),
     ("access-control-max-age", "7200"),
 ]
-
-
 _NATIVE = ("application/grpc", "application/grpc+proto")
 # How long the Lambda invocation has left. A client that sends it can only shorten its own call.
 _TIME_LEFT = "magpie-time-left-ms"

@@ -18,6 +18,7 @@ from magpie.geometry import Box
 from magpie.index.filter import parse
 from magpie.rpc.context import CallContext
 from magpie.rpc.status import errors_from_rpc
+from magpie.services.detection import MAX_OBJECTS
 from magpie.v1 import visual_search_pb2, visual_search_pb2_grpc
 from magpie.v1.detection_pb2 import DetectRequest, DetectResponse
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub
@@ -33,7 +34,6 @@ from magpie.v1.search_pb2_grpc import SearchServiceStub
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
 DEFAULT_OBJECTS = 5
-MAX_OBJECTS = 30
 MAX_PHOTO_BYTES = 4_000_000  # base64 of it still fits the 6 MB of a synchronous invocation
 
 
