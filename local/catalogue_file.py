@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.problems import BadFile, Problem
-from local.table_file import Row, Table, number, read_table
+from magpie.tables.csv_table import Row, Table, number, read_table
+from magpie.tables.problems import BadFile, Problem
 from magpie.v1.product_pb2 import AttributeValue, Product
 
 TEXT_COLUMNS = ("title", "category", "group")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from local.problems import BadFile
-from local.queries_file import read_queries
 from local.sample_shop.make import make
+from magpie.tables.problems import BadFile
+from magpie.tables.queries import read_queries
 
 MAGPIE = Path(sys.executable).with_name("magpie")
 SEED = 7

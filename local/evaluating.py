@@ -10,9 +10,9 @@ from statistics import fmean
 import numpy as np
 
 from local.client import CallFailed, Client
-from local.queries_file import Query
 from magpie.evaluation.retrieval import ndcg_at_k, recall_at_k, reciprocal_rank
 from magpie.geometry import WHOLE_IMAGE
+from magpie.tables.queries import Query
 from magpie.v1.image_pb2 import Box
 from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
 

@@ -22,8 +22,8 @@ from local.commands.options import (
 from local.customers import reading
 from local.evaluating import figures, search_all
 from local.home import Home
-from local.queries_file import read_queries
 from magpie.evaluation.retrieval import NDCG_GAIN
+from magpie.tables.queries import read_queries
 
 
 @click.command(

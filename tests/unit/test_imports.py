@@ -17,7 +17,7 @@ LIBRARY = ROOT / "shared" / "magpie"
 
 # What nothing else may lie below: the value types and the errors.
 DOMAIN = {"magpie.errors", "magpie.geometry", "magpie.v1"}
-ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "evaluation", "synthesis")
+ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "evaluation", "synthesis", "tables")
 ADAPTERS = {f"magpie.{room}" for room in ROOMS}
 # Each room, and what of ours it may import besides itself.
 ALLOWED = {
@@ -32,11 +32,12 @@ ALLOWED = {
     "functions": {"magpie.bootstrap", "magpie.errors", "magpie.settings"},
     "local": {"magpie", "functions"},
     "training": {"magpie.errors", "magpie.geometry", "magpie.vision", "magpie.ranking", "magpie.synthesis"}
-    | {"magpie.evaluation"},
+    | {"magpie.evaluation", "magpie.index", "magpie.tables", "magpie.v1"},
     "layer": set(),
 }
 # The pure rooms: arithmetic on values, no AWS, no Redis, no gRPC.
-PURE = ("magpie.geometry", "magpie.errors", "magpie.ranking", "magpie.evaluation", "magpie.synthesis")
+PURE_ROOMS = ("geometry", "errors", "ranking", "evaluation", "synthesis", "tables")
+PURE = tuple(f"magpie.{room}" for room in PURE_ROOMS)
 OUTSIDE_WORLD = {"boto3", "botocore", "redis", "grpc", "connectrpc", "aws_lambda_powertools", "onnxruntime"}
 TRAIN_ONLY = {"torch", "torchvision", "pytorch_metric_learning", "efficientnet_lite_pytorch", "onnx"}
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.catalogue_file import read_catalogue
-from local.problems import BadFile
-from local.table_file import number
+from magpie.tables.csv_table import number
+from magpie.tables.problems import BadFile
 
 
 def write(folder: Path, text: str, *pictures: str) -> Path:

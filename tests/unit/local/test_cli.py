@@ -87,7 +87,7 @@ def test_problems_of_a_catalogue_come_before_anything_else(tmp_path: Path) -> No
     result = magpie("index", tmp_path / "c.csv", "--customer", "c", "--json", "--home", tmp_path / "none")
     assert (result.returncode, result.stdout) == (1, "")
     lines = result.stderr.splitlines()
-    assert "4 problems, nothing was sent" in lines[0]
+    assert "4 problems, nothing of it was used" in lines[0]
     assert sum("line 2:" in line for line in lines) == 2
     assert sum("line 3:" in line for line in lines) == 2
     assert not (tmp_path / "none").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from local.evaluating import Evaluation, figures, merged_ranking
-from local.queries_file import Query
+from magpie.tables.queries import Query
 from magpie.v1.reranking_pb2 import Hit
 from magpie.v1.visual_search_pb2 import ObjectHits, SearchResponse
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.problems import BadFile, Problem
-from local.table_file import number, read_table
+from magpie.tables.csv_table import number, read_table
+from magpie.tables.problems import BadFile, Problem
 
 
 @dataclass

@@ -24,5 +24,5 @@ class BadFile(InvalidArgument):
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems)
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}, nothing was sent"
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}, nothing of it was used"
         super().__init__(name, "\n".join([count, *(f"  {problem}" for problem in self.problems)]))

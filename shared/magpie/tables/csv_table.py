@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.problems import BadFile, Problem
+from magpie.tables.problems import BadFile, Problem
 
 # Plain decimal notation. A leading zero (`007`) is a code and no number.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from local.problems import BadFile
-from local.queries_file import read_queries
+from magpie.tables.problems import BadFile
+from magpie.tables.queries import read_queries
 
 
 def write(folder: Path, text: str) -> Path:

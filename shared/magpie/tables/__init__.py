@@ -1,0 +1,1 @@
+"""Tables that a person keeps: CSV files, read strictly, with every problem told at once."""
