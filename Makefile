@@ -22,7 +22,7 @@ typed := shared local functions training
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup proto proto-check proto-release lint format test test-fast demo bench train-default up down status \
+.PHONY: help setup setup-training proto proto-check proto-release lint format test test-fast demo bench train-default up down status \
 	layer validate lock clean
 
 help: ## This list.
@@ -36,6 +36,9 @@ help: ## This list.
 # --- One machine -----------------------------------------------------------------------------------------------
 
 setup: .venv/.local ## Install what running Magpie on this machine needs (.venv, no torch).
+	@:
+
+setup-training: .venv/.training ## The same with what training needs (PyTorch; see TORCH below).
 	@:
 
 demo: setup ## Sample shop, index, search, evaluate, result page. DATA=folder: your own catalogue.csv, queries.csv.
@@ -127,8 +130,12 @@ layer: $(sam) ## Build the functions and their layer as they are deployed. ARCHI
 	$(pip) --constraint constraints.txt --editable '.[local]'
 	@touch $@
 
-.venv/.develop: .venv/.local
+.venv/.training: .venv/.local
 	$(pip) $(TORCH)
+	$(pip) --constraint constraints.txt --editable '.[local,train]'
+	@touch $@
+
+.venv/.develop: .venv/.training
 	$(pip) --constraint constraints.txt --editable '.[local,train,test]'
 	@touch $@
 

@@ -9,15 +9,18 @@ import click
 
 from local.commands import config, delete, down, evaluate, index, key, parked, replay, search, status, up
 from local.commands.options import DEFAULT_HOME, examples
+from local.training_commands import WithTraining
 from magpie.errors import MagpieError
 
 
 @click.group(
+    cls=WithTraining,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=examples(
         "magpie up",
         "magpie index catalogue.csv --customer my-shop",
         "magpie search photo.jpg --customer my-shop --html page.html",
+        "magpie train embedding --recipe training/recipes/grocery.toml",
     ),
 )
 @click.option(

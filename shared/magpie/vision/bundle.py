@@ -1,7 +1,9 @@
 """A bundle: one release of models that belong together, in one folder.
 
-`bundle.json` holds `name`, `version`, and the file names of the cards of `detector` and `embedder`. Vectors
-of different bundles are never compared, so the bundle's id stands beside every vector.
+`bundle.json` holds `name`, `version`, the file names of the cards of `detector` and `embedder` and, where the
+bundle has them, of its `hash` model and its `calibration`. `customers/C/ranking.json` is the ranking config
+that was fitted for customer C. Vectors of different bundles are never compared, so the bundle's id stands
+beside every vector.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from magpie.vision.model_card import ModelCard
 
 MANIFEST = "bundle.json"
 _FIELDS = ("name", "version", "detector", "embedder")
+_OPTIONAL = ("hash", "calibration")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
 
 
@@ -29,6 +32,8 @@ class Bundle:
     folder: Path
     detector_card: ModelCard
     embedder_card: ModelCard
+    hash: str | None = None  # file name in the folder; None: the bundle has none
+    calibration: str | None = None
 
     @property
     def id(self) -> str:
@@ -43,9 +48,12 @@ class Bundle:
             manifest = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise FailedPrecondition(f"bundle {path}: {error}") from error
-        if not isinstance(manifest, dict) or sorted(manifest) != sorted(_FIELDS):
-            raise FailedPrecondition(f"bundle {path} must be an object of exactly {', '.join(_FIELDS)}")
-        for field in _FIELDS:
+        if not isinstance(manifest, dict) or set(manifest) - set(_OPTIONAL) != set(_FIELDS):
+            raise FailedPrecondition(
+                f"bundle {path} must be an object of {', '.join(_FIELDS)} and, as you like, "
+                f"{', '.join(_OPTIONAL)}"
+            )
+        for field in manifest:
             if not isinstance(manifest[field], str) or not _WORD.fullmatch(manifest[field]):
                 raise FailedPrecondition(f"bundle {path}: {field} must match {_WORD.pattern}")
         detector_card = ModelCard.load(folder / manifest["detector"])
@@ -56,4 +64,12 @@ class Bundle:
                 f"bundle {path}: {manifest['embedder']} must be an embedder's card of metric cosine, "
                 f"is {embedder_card.kind} of {embedder_card.metric}"
             )
-        return cls(manifest["name"], manifest["version"], folder, detector_card, embedder_card)
+        return cls(
+            manifest["name"],
+            manifest["version"],
+            folder,
+            detector_card,
+            embedder_card,
+            manifest.get("hash"),
+            manifest.get("calibration"),
+        )

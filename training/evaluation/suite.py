@@ -1,0 +1,49 @@
+"""What a bundle is judged on: a suite of evaluation sets, as TOML (see `suites/`).
+
+A set has queries and a gallery, or leaves out one picture (or one source's pictures) at a time. `relevant`
+says what counts as right: the `product`, or a label column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magpie.errors import InvalidArgument
+from training import recipe_file
+from training.datasets.catalogue_of_cards import DataEntry
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """One set. With a gallery, queries search in it; without, in the other queries."""
+
+    name: str
+    queries: DataEntry
+    gallery: DataEntry | None = None
+    relevant: str = "product"  # `product` or a label column
+    space: str = "identity"  # the space that the set judges first
+    leave_out: str = "picture"  # without a gallery: `picture`, or `source` (all of the same source)
+    protected: bool = True  # a release must not be significantly worse on it
+    unseen: tuple[str, ...] = ()  # products that the model's training left out, for the split of the figures
+    conditions: bool = False  # also under rotation, blur, darkness, JPEG, occlusion
+
+    def __post_init__(self) -> None:
+        if self.leave_out not in ("picture", "source"):
+            raise ValueError(f"`leave_out` must be `picture` or `source`, got {self.leave_out!r}")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All sets; `set` in the file, a table each."""
+
+    set: tuple[EvaluationSet, ...] = field(default_factory=tuple)
+
+    @classmethod
+    def load(cls, path: Path) -> Suite:
+        """Raises InvalidArgument naming the key that is wrong."""
+        suite = recipe_file.read(cls, path)
+        names = [entry.name for entry in suite.set]
+        if not names or len(set(names)) != len(names):
+            raise InvalidArgument(str(path), "needs sets, each with a name of its own")
+        return suite
