@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from local.sample_shop.ware import Ware
-from magpie.synthesis.backgrounds import background
-from magpie.synthesis.scene import SceneStyle, compose
+from magpie.synthesis.shop_pictures import SUBJECT, TABLE, packshot, photo
 
 BRANDS = ("Corvina", "Nest & Co", "Pica", "Hedgerow", "Silverbeak")
 PRICES = {  # category -> range; others take the last
@@ -32,10 +30,6 @@ PRICES = {  # category -> range; others take the last
     "Tools": (5, 80),
     "": (4, 60),
 }
-CATALOGUE_SIDE = 512  # px
-PHOTO_SIZE = (1024, 768)  # px
-SUBJECT = SceneStyle(extent=(0.45, 0.7), rotation=15.0, perspective=0.12)
-TABLE = SceneStyle(extent=(0.35, 0.5), rotation=15.0, perspective=0.12, overlap=0.0)
 
 
 @dataclass(frozen=True)
@@ -71,32 +65,15 @@ def write(wares: Sequence[Ware], out: Path, seed: int, photos: int = 30, tables:
         rows.writerow(["image", "product_id"])
         for index in sorted(int(i) for i in chosen):
             image = f"queries/{wares[index].product_id}.jpg"
-            photo(rng, [wares[index]], SUBJECT).save(out / image, quality=90)
+            photo(rng, [wares[index].cutout], SUBJECT).save(out / image, quality=90)
             rows.writerow([image, wares[index].product_id])
 
     table_photos = []
     for number in range(tables):
-        shown = [wares[int(i)] for i in rng.choice(len(wares), size=3, replace=False)]
+        shown = [wares[int(i)].cutout for i in rng.choice(len(wares), size=3, replace=False)]
         table_photos.append(out / "tables" / f"table-{number + 1}.jpg")
         photo(rng, shown, TABLE).save(table_photos[-1], quality=90)
     return Shop(out / "catalogue.csv", out / "queries.csv", tuple(table_photos), len(wares), len(chosen))
-
-
-def packshot(cutout: Image.Image) -> Image.Image:
-    """The cut-out in the middle of a white square, with a margin."""
-    room = round(CATALOGUE_SIDE * 0.86)
-    scale = room / max(cutout.size)
-    size = (max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale)))
-    # Premultiplied alpha, so that hidden colours do not bleed into the edge.
-    enlarged = cutout.convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
-    picture = Image.new("RGB", (CATALOGUE_SIDE, CATALOGUE_SIDE), "white")
-    picture.paste(enlarged, ((CATALOGUE_SIDE - size[0]) // 2, (CATALOGUE_SIDE - size[1]) // 2), enlarged)
-    return picture
-
-
-def photo(rng: np.random.Generator, shown: Sequence[Ware], style: SceneStyle) -> Image.Image:
-    """The wares as a phone would see them."""
-    return compose(rng, [ware.cutout for ware in shown], background(rng, *PHOTO_SIZE), style).image
 
 
 def terms_of_sale(ware: Ware, seed: int) -> tuple[float, int, str]:

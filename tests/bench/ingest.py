@@ -17,9 +17,9 @@ import numpy as np
 from local.catalogue_file import read_catalogue
 from local.customers import writing
 from local.indexing import index
-from local.sample_shop.shop import packshot
 from magpie.bootstrap import application
 from magpie.synthesis.products import TRAINING_FAMILIES, render
+from magpie.synthesis.shop_pictures import packshot
 from tests.bench.harness import measure, report, row_of
 from tests.bench.local_system import local_system, memory
 from tests.bench.peer import SPACE, PlainRecipe

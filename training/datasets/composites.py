@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from magpie.geometry import Boxes
-from magpie.synthesis.backgrounds import background
+from magpie.synthesis.backgrounds import background, part_of_photo
 from magpie.synthesis.cutout import cut_from_white
 from magpie.synthesis.products import TRAINING_FAMILIES, render
 from magpie.synthesis.scene import SceneStyle, compose
@@ -52,13 +52,7 @@ class CompositeSource:
         if not self.grounds or rng.random() < 0.4:
             return background(rng, *size)
         with Image.open(self.grounds[int(rng.integers(len(self.grounds)))]) as photo:
-            # A part of a photo: what is whole in it is rarely whole here, so the ground holds no products.
-            share = rng.uniform(0.3, 0.75)
-            width, height = photo.width * share, photo.height * share
-            left, top = rng.uniform(0, photo.width - width), rng.uniform(0, photo.height - height)
-            return photo.convert("RGB").resize(
-                size, Image.Resampling.BILINEAR, box=(left, top, left + width, top + height)
-            )
+            return part_of_photo(rng, photo, *size)
 
 
 def rendered_cutouts(

@@ -1,4 +1,4 @@
-"""Grounds drawn by code, for scenes where no photo is at hand."""
+"""Grounds of scenes: drawn by code, or a part of a photo."""
 
 from __future__ import annotations
 
@@ -86,3 +86,16 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
     """A random ground, RGB of width x height px."""
     ground = GROUNDS[rng.integers(len(GROUNDS))](rng, width, height)
     return Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
+
+
+def part_of_photo(rng: np.random.Generator, photo: Image.Image, width: int, height: int) -> Image.Image:
+    """A random part of a photo as a ground, RGB of width x height px.
+
+    A part, because what is whole in the photo is rarely whole in it: the ground shows no product of its own.
+    """
+    share = rng.uniform(0.3, 0.75)
+    wide, tall = photo.width * share, photo.height * share
+    left, top = rng.uniform(0, photo.width - wide), rng.uniform(0, photo.height - tall)
+    return photo.convert("RGB").resize(
+        (width, height), Image.Resampling.BILINEAR, box=(left, top, left + wide, top + tall)
+    )

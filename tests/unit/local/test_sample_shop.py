@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from local.sample_shop import rendered
-from local.sample_shop.shop import packshot, write
+from local.sample_shop.shop import write
 from local.sample_shop.stamps import category_of, is_photograph, range_of, title_of
 from local.sample_shop.ware import Ware
 
@@ -56,15 +56,6 @@ def test_queries_name_products_of_the_catalogue_and_files_that_exist(
     assert {row["product_id"] for row in queries} <= {row["product_id"] for row in catalogue}
     for row in [*catalogue, *queries]:
         assert Image.open(tmp_path / row["image"]).size[0] >= 500
-
-
-def test_a_packshot_is_the_cutout_on_white() -> None:
-    cutout = Image.new("RGBA", (40, 20), (200, 10, 10, 255))
-    pixels = np.asarray(packshot(cutout))
-    assert (pixels[0] == 255).all()
-    assert (pixels[-1] == 255).all()
-    middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
-    np.testing.assert_allclose(middle, (200, 10, 10), atol=2)
 
 
 def test_drawings_are_told_from_photographs() -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from magpie.synthesis.backgrounds import GROUNDS, background
+from magpie.synthesis.backgrounds import GROUNDS, background, part_of_photo
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
@@ -19,3 +20,19 @@ def test_grounds_differ_by_seed_only():
 
     assert np.array_equal(made(1), made(1))
     assert not np.array_equal(made(1), made(2))
+
+
+def test_a_part_of_a_photo_is_a_part_of_that_photo_and_of_the_size_asked_for():
+    # Red rises from left to right, green from top to bottom: a colour says where it lies.
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[..., 0] = np.arange(200)[None, :]
+    pixels[..., 1] = np.arange(100)[:, None]
+    for seed in range(10):
+        part = part_of_photo(np.random.default_rng(seed), Image.fromarray(pixels), 64, 48)
+        assert part.size == (64, 48)
+        seen = np.asarray(part, np.int16)
+        wide, tall = np.ptp(seen[..., 0]) / 200, np.ptp(seen[..., 1]) / 100
+        assert 0.26 < wide < 0.77
+        assert 0.26 < tall < 0.77
+        assert abs(wide - tall) < 0.04
+        assert (seen[..., 2] == 0).all()
