@@ -27,6 +27,9 @@ class EvaluationSet:
     protected: bool = True  # a release must not be significantly worse on it
     unseen: tuple[str, ...] = ()  # products that the model's training left out, for the split of the figures
     conditions: bool = False  # also under rotation, blur, darkness, JPEG, occlusion
+    related: str = ""  # label column: another product of the same value has grade 1 in nDCG, a right one 3
+    source_probe: bool = False  # also: can one tell from the vectors who took the picture?
+    make: str = ""  # how to come by the data, said where it is not there
 
     def __post_init__(self) -> None:
         if self.leave_out not in ("picture", "source"):
