@@ -1,4 +1,4 @@
-"""The two kinds of picture that a shop has of a product: the catalogue's, on white, and a phone's, in a scene."""
+"""The two kinds of picture of a product: the catalogue's, on white, and a phone's, in a scene."""
 
 from __future__ import annotations
 
