@@ -16,9 +16,12 @@ import csv
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -128,13 +131,15 @@ def write(out: Path, drawn: RenderedSet, products: int, jobs: int = 1) -> Path:
             str(out), f"holds pictures drawn with other settings, see {settings.name}: choose another folder"
         )
     settings.write_text(json.dumps(drawn.described()) + "\n")
-    shown = [RenderedProduct(number) for number in range(products)]
-    rows = []
-    # Spawned, not forked: whoever calls may have threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        drawing = pool.map(_draw, *zip(*((out, drawn, p) for p in shown), strict=True), chunksize=4)
-        for written in tqdm(drawing, total=products, desc="products", mininterval=1):
-            rows += written
+    with ExitStack() as stack:
+        spread: Callable[..., Iterable[list[tuple[str, ...]]]] = map
+        if jobs > 1:
+            # Spawned, not forked: whoever calls may have threads.
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+            spread = partial(pool.map, chunksize=4)
+        drawing = spread(partial(_draw, out, drawn), map(RenderedProduct, range(products)))
+        bar = tqdm(drawing, total=products, desc="products", mininterval=1)
+        rows = list(chain.from_iterable(bar))
     listed = out / "products.csv"
     with _partial(listed).open("w", newline="") as file:
         table = csv.writer(file)
