@@ -1,0 +1,74 @@
+"""Is a bundle whole: does it load, do its models match their cards, does every part belong to the others?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from magpie.errors import FailedPrecondition, InvalidArgument, MagpieError
+from magpie.index.hash_model import HashModel
+from magpie.ranking.config import checksum, validate
+from magpie.v1.ranking_config_pb2 import RankingConfig
+from magpie.vision.bundle import Bundle
+from training.release.goldens import detector_faults, embedder_faults
+
+CUSTOMERS = "customers"
+RANKING = "ranking.json"
+
+
+def whole_bundle(folder: Path) -> Bundle:
+    """The bundle, all of it checked. Raises FailedPrecondition with everything that is wrong."""
+    bundle = Bundle.load(folder)
+    checks: list[Callable[[Bundle], list[str]]] = [
+        lambda b: detector_faults(b.detector_card, b.folder),
+        lambda b: embedder_faults(b.embedder_card, b.folder),
+        _hash_faults,
+        _customer_faults,
+    ]
+    faults = []
+    for check in checks:
+        try:
+            faults += check(bundle)
+        except MagpieError as error:
+            faults.append(str(error))
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise FailedPrecondition(f"bundle {folder} is not whole:\n{lines}")
+    return bundle
+
+
+def customers_of(folder: Path) -> list[str]:
+    """The customers whose ranking config lies in a bundle."""
+    return sorted(path.parent.name for path in folder.glob(f"{CUSTOMERS}/*/{RANKING}"))
+
+
+def _hash_faults(bundle: Bundle) -> list[str]:
+    if bundle.hash is None:
+        return []
+    model = HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)
+    spaces = bundle.embedder_card.spaces
+    return [
+        f"{bundle.hash}: encodes {coder.card.dimension} dimensions of space {space}, the embedder gives "
+        f"{spaces.get(space, 'none')}"
+        for space, coder in model.coders.items()
+        if spaces.get(space) != coder.card.dimension
+    ]
+
+
+def _customer_faults(bundle: Bundle) -> list[str]:
+    faults = []
+    for customer in customers_of(bundle.folder):
+        path = bundle.folder / CUSTOMERS / customer / RANKING
+        try:
+            config = json_format.Parse(path.read_text(), RankingConfig())
+            validate(config, bundle.embedder_card.spaces)
+        except (OSError, UnicodeDecodeError, json_format.ParseError, InvalidArgument) as error:
+            faults.append(f"{path}: {error}")
+            continue
+        if config.checksum and config.checksum != checksum(config):
+            faults.append(
+                f"{path}: its checksum is not that of its rules: it was changed after it was fitted"
+            )
+    return faults
