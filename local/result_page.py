@@ -47,6 +47,7 @@ def render(photo: Path, response: SearchResponse, customer: str, fetch: Callable
                     "product_id": hit.product_id,
                     "title": hit.title or hit.product_id,
                     "score": hit.score,
+                    "probability": hit.probability if hit.HasField("probability") else None,
                     "picture": _picture(hit.image_url, fetch),
                     "stands_for": list(hit.stands_for),
                     "reasons": _bars(hit.reasons),

@@ -112,6 +112,7 @@ def answer(response: SearchResponse) -> dict[str, Any]:
                     {
                         "product_id": hit.product_id,
                         "score": hit.score,
+                        "probability": hit.probability if hit.HasField("probability") else None,
                         "title": hit.title,
                         "reasons": {reason.term: reason.value for reason in hit.reasons},
                     }
@@ -136,17 +137,22 @@ def _title(number: int, found: ObjectHits) -> str:
 
 
 def _table(found: ObjectHits, explain: bool) -> Table:
+    calibrated = any(hit.HasField("probability") for hit in found.hits)
     table = Table(box=None)
     table.add_column("", justify="right")
     table.add_column("product", style="bold")
     table.add_column("score", justify="right")
+    if calibrated:
+        table.add_column("probability", justify="right")
     table.add_column("title")
     if explain:
         table.add_column("reasons")
     for place, hit in enumerate(found.hits, start=1):
         reasons = "  ".join(f"{reason.term} {reason.value:+.3f}" for reason in hit.reasons)
-        cells = (str(place), hit.product_id, f"{hit.score:.3f}", hit.title)
-        table.add_row(*cells, *((reasons,) if explain else ()))
+        cells = [str(place), hit.product_id, f"{hit.score:.3f}"]
+        if calibrated:
+            cells.append(f"{hit.probability:.2f}" if hit.HasField("probability") else "")
+        table.add_row(*cells, hit.title, *((reasons,) if explain else ()))
     if not found.hits:
         table.add_row("", "no hits", "", "")
     return table

@@ -19,6 +19,8 @@ from botocore.config import Config
 
 from magpie.index.compact import CompactEngine
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
+from magpie.ranking.bundled_configs import bundled_configs
+from magpie.ranking.calibration import Calibration
 from magpie.rpc import native_server
 from magpie.rpc.auth import Authenticator
 from magpie.rpc.http_app import HttpApp
@@ -92,6 +94,14 @@ class Application:
         return Bundle.load(self.settings.bundle)
 
     @cached_property
+    def calibration(self) -> Calibration | None:
+        """What turns a similarity into a probability, if the bundle has it."""
+        bundle = self.bundle
+        if bundle.calibration is None:
+            return None
+        return Calibration.load(bundle.folder, bundle.calibration, bundle.embedder_card.sha256)
+
+    @cached_property
     def detector(self) -> Detector:
         """The bundle's detector."""
         return Detector(self.bundle.detector_card, self.bundle.folder, self.settings.threads)
@@ -124,7 +134,10 @@ class Application:
     @cached_property
     def ranking_configs(self) -> RankingConfigs:
         """Each customer's rules."""
-        return RankingConfigs(self.s3, self.settings.bucket, self.redis)
+        bundled = bundled_configs(
+            self.bundle.folder, self.bundle.embedder_card.spaces, calibrated=self.calibration is not None
+        )
+        return RankingConfigs(self.s3, self.settings.bucket, self.redis, bundled)
 
     @cached_property
     def shared_crops(self) -> CropStore:
@@ -143,7 +156,7 @@ class Application:
         return SearchServicer(self.engine, self.catalogue)
 
     def _reranking(self) -> RerankingServicer:
-        return RerankingServicer(self.bundle.embedder_card.spaces)
+        return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
 
     @cached_property
     def stages(self) -> Stages:
@@ -179,7 +192,9 @@ class Application:
         registry = ServicerRegistry(Telemetry("api").call)
         search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
-        configs = RankingConfigServicer(self.ranking_configs, self.bundle.embedder_card.spaces)
+        configs = RankingConfigServicer(
+            self.ranking_configs, self.bundle.embedder_card.spaces, calibrated=self.calibration is not None
+        )
         add_VisualSearchServiceServicer_to_server(search, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)
         add_RankingConfigServiceServicer_to_server(configs, registry.server)

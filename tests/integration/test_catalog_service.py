@@ -307,6 +307,18 @@ def test_a_wrong_ranking_config_changes_nothing(
     assert configs.GetRankingConfig(GetRankingConfigRequest(), SHOP).config.version == 0
 
 
+def test_a_cut_off_by_probability_needs_a_calibrated_bundle(
+    configs: RankingConfigServicer, s3: Any, bucket: str, redis_client: redis.Redis
+) -> None:
+    put = PutRankingConfigRequest(config=RankingConfig(min_probability=0.8))
+    with pytest.raises(FailedPrecondition, match="min_probability: the bundle in use has no calibration"):
+        configs.PutRankingConfig(put, SHOP)
+    assert configs.GetRankingConfig(GetRankingConfigRequest(), SHOP).config.version == 0
+    stored = RankingConfigs(s3, bucket, redis_client)
+    calibrated = RankingConfigServicer(stored, ("identity", "category", "similar"), calibrated=True)
+    assert calibrated.PutRankingConfig(put, SHOP).config.min_probability == 0.8
+
+
 def test_there_is_no_version_below_zero(configs: RankingConfigServicer) -> None:
     with pytest.raises(InvalidArgument, match="version"):
         configs.GetRankingConfig(GetRankingConfigRequest(version=-1), SHOP)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from google.protobuf.json_format import MessageToDict
 
-from magpie.errors import InvalidArgument
+from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.index.filter import parse
 from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
 
@@ -33,10 +33,11 @@ def checksum(config: RankingConfig) -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def validate(config: RankingConfig, spaces: Collection[str]) -> RankingConfig:
-    """A copy with its defaults filled in.
+def validate(config: RankingConfig, spaces: Collection[str], *, calibrated: bool = False) -> RankingConfig:
+    """A copy with its defaults filled in. `spaces` and `calibrated` say what the bundle in use has.
 
-    Raises InvalidArgument naming the field, FilterSyntax for a filter that does not parse.
+    Raises InvalidArgument naming the field, FilterSyntax for a filter that does not parse, FailedPrecondition
+    for a cut-off by probability where the bundle has no calibration.
     """
     checked = RankingConfig()
     checked.CopyFrom(config)
@@ -53,6 +54,13 @@ def validate(config: RankingConfig, spaces: Collection[str]) -> RankingConfig:
     _check_range("near_duplicate_similarity", checked.near_duplicate_similarity, 0.0, 1.0)
     if checked.HasField("min_score"):
         _check_range("min_score", checked.min_score, -2.0, 2.0)
+    if checked.HasField("min_probability"):
+        _check_range("min_probability", checked.min_probability, 0.0, 1.0)
+        if not calibrated:
+            raise FailedPrecondition(
+                "min_probability: the bundle in use has no calibration, so no hit has a probability; "
+                "leave it out, or cut off by min_score"
+            )
     return checked
 
 

@@ -1,6 +1,8 @@
 """Candidates to hits, in the one fixed order.
 
-filter -> fuse the spaces -> boosts -> best object of each product -> variants -> near-duplicates -> cut-off
+filter -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants -> near-duplicates
+
+The cut-offs come before the grouping: a variant that passes is shown, though a better ranked one does not.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from magpie.index.filter import parse
 from magpie.ranking import fusion
+from magpie.ranking.calibration import HIT_SPACE, Calibration
 from magpie.ranking.near_duplicates import representatives
 from magpie.v1.product_pb2 import Product
 from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
@@ -25,10 +28,14 @@ def rank(
     products: Mapping[str, Product],
     limit: int,
     explain: bool = False,
+    *,
+    calibration: Calibration | None = None,
 ) -> list[Hit]:
     """The best `limit` products, best first; ties go to the smaller product id.
 
     `config` is validated (`ranking.config.validate`); `products` holds every product that a candidate names.
+    With a calibration each hit has its probability: that of the product's largest similarity in `identity`,
+    whichever of its objects has the best score.
     """
     allowed = set(products)
     if config.filter:
@@ -53,6 +60,13 @@ def rank(
     best_first = [int(row) for row in order[np.sort(first)]]
     if config.HasField("min_score"):
         best_first = [row for row in best_first if scores[row] >= config.min_score]
+    probabilities = None  # (P,)
+    if calibration:
+        categories = [products[id_].category for id_ in ids]
+        probabilities = _probabilities(calibration, candidates, product_of, categories)
+        if config.HasField("min_probability"):
+            sure = probabilities >= config.min_probability
+            best_first = [row for row in best_first if sure[product_of[row]]]
 
     stands_for: dict[int, list[int]] = {row: [] for row in best_first}
     if config.group_variants:
@@ -71,6 +85,8 @@ def rank(
             box=candidate.box,
             stands_for=[candidates[other].product_id for other in stands_for[row]],
         )
+        if probabilities is not None:
+            hit.probability = probabilities[product_of[row]]
         if explain:
             hit.reasons.extend(_space_reasons(config.fusion, spaces, similarities[row], shares[row]))
             hit.reasons.extend(_boost_reasons(config, boosts[product_of[row]]))
@@ -86,6 +102,18 @@ def _shares(
     if rule.method == Fusion.METHOD_RRF:
         return fusion.reciprocal_rank(similarities, product_of, weights, rule.rrf_k)
     return fusion.weighted(similarities, weights)
+
+
+def _probabilities(
+    calibration: Calibration,
+    candidates: Sequence[Candidate],
+    product_of: NDArray[np.intp],
+    categories: Sequence[str],
+) -> NDArray[np.float64]:
+    """How likely each product is the one in the photo: (N,) products of the candidates -> (P,)."""
+    best = np.full(len(categories), -1.0)
+    np.maximum.at(best, product_of, [candidate.similarity[HIT_SPACE] for candidate in candidates])
+    return calibration.probability(HIT_SPACE, best, categories)
 
 
 def _boosts(config: RankingConfig, products: Sequence[Product]) -> NDArray[np.float64]:

@@ -12,11 +12,15 @@ from magpie.v1 import ranking_config_pb2, ranking_config_pb2_grpc
 
 
 class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer):
-    """`spaces` are those of the bundle in use: a config can weigh no others."""
+    """`spaces` are those of the bundle in use: a config can weigh no others.
 
-    def __init__(self, configs: RankingConfigs, spaces: Collection[str]) -> None:
+    `calibrated` says whether the bundle has a calibration, without which none can cut off by probability.
+    """
+
+    def __init__(self, configs: RankingConfigs, spaces: Collection[str], *, calibrated: bool = False) -> None:
         self._configs = configs
         self._spaces = spaces
+        self._calibrated = calibrated
 
     def GetRankingConfig(  # type: ignore[override]  # our context on every transport
         self, request: ranking_config_pb2.GetRankingConfigRequest, context: CallContext
@@ -33,7 +37,7 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         customer = context.require_customer()
         if not request.HasField("config"):
             raise InvalidArgument("config", "is missing; to return to the default put an empty one, {}")
-        config = validate(request.config, self._spaces)
+        config = validate(request.config, self._spaces, calibrated=self._calibrated)
         expected = request.expected_version if request.HasField("expected_version") else None
         return ranking_config_pb2.PutRankingConfigResponse(
             config=self._configs.put(customer, config, expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from magpie.errors import InvalidArgument
+from magpie.ranking.calibration import Calibration
 from magpie.ranking.config import validate
 from magpie.ranking.rank import rank
 from magpie.rpc.context import CallContext
@@ -12,10 +13,14 @@ from magpie.v1 import reranking_pb2, reranking_pb2_grpc
 
 
 class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
-    """Ranks for whoever asks. `spaces` are those of the bundle, which the config's weights must name."""
+    """Ranks for whoever asks. `spaces` are those of the bundle, which the config's weights must name.
 
-    def __init__(self, spaces: Collection[str]) -> None:
+    Without a calibration hits have no probability, and a config that cuts off by it is refused.
+    """
+
+    def __init__(self, spaces: Collection[str], calibration: Calibration | None = None) -> None:
         self._spaces = spaces
+        self._calibration = calibration
 
     def Rerank(  # type: ignore[override]  # our context on every transport
         self, request: reranking_pb2.RerankRequest, context: CallContext
@@ -23,7 +28,7 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
         context.require_customer()
         if not 1 <= request.limit <= 100:
             raise InvalidArgument("limit", f"must lie in [1, 100], got {request.limit}")
-        config = validate(request.config, self._spaces)
+        config = validate(request.config, self._spaces, calibrated=self._calibration is not None)
         products = {product.id: product for product in request.products}
         for row, result in enumerate(request.results):
             for candidate in result.candidates:
@@ -35,7 +40,14 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
         return reranking_pb2.RerankResponse(
             results=[
                 reranking_pb2.HitList(
-                    hits=rank(config, r.candidates, products, request.limit, request.explain)
+                    hits=rank(
+                        config,
+                        r.candidates,
+                        products,
+                        request.limit,
+                        request.explain,
+                        calibration=self._calibration,
+                    )
                 )
                 for r in request.results
             ]

@@ -4,11 +4,15 @@
 one moment at which an update happens. Before it, the old one is filed as
 `customers/CUSTOMER/ranking/00000001.json`, which never changes. So a writer that dies leaves either the old
 config in force or the new one, and a version that was never in force cannot be read.
+
+Before a customer's first put, the config that the bundle in use has for it is in force, else the built-in
+default; both as version 0. That is never cached outside the process: during a change-over two bundles serve.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,17 +33,23 @@ _KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
 
 
 class RankingConfigs:
-    """`s3` is a boto3 client. Every method raises Unavailable while S3 or Redis does not answer."""
+    """`s3` is a boto3 client; `bundled` has the configs that the bundle in use brings, by customer.
 
-    def __init__(self, s3: Any, bucket: str, client: redis.Redis) -> None:
+    Every method raises Unavailable while S3 or Redis does not answer.
+    """
+
+    def __init__(
+        self, s3: Any, bucket: str, client: redis.Redis, bundled: Mapping[str, RankingConfig] | None = None
+    ) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._redis: Any = client
         self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
+        self._bundled = bundled or {}
         self._fresh: dict[str, tuple[RankingConfig, float]] = {}  # customer -> config, until when
 
     def current(self, customer: str) -> RankingConfig:
-        """The config in force, at most FRESH_SECONDS late; before the first put the default. Read only."""
+        """The config in force, at most FRESH_SECONDS late. Read only."""
         config, until = self._fresh.get(customer, (None, 0.0))
         if config is not None and time.monotonic() < until:
             return config
@@ -51,6 +61,8 @@ class RankingConfigs:
             self._cache(customer, config)
         else:
             config = RankingConfig.FromString(cached)
+            if config.version == 0:
+                config = self._before_the_first_put(customer)
         self._fresh[customer] = (config, asked + FRESH_SECONDS)
         return config
 
@@ -91,14 +103,18 @@ class RankingConfigs:
         raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
 
     def _in_force(self, customer: str) -> tuple[RankingConfig, str]:
-        """The config in force and its ETag; the default and none before the first put."""
+        """The config in force and its ETag; none before the first put."""
         try:
             text, etag = self._read(_current_key(customer))
         except NotFound:
-            config = default_config()
-            config.checksum = checksum(config)
-            return config, ""
+            return self._before_the_first_put(customer), ""
         return _parsed(text), etag
+
+    def _before_the_first_put(self, customer: str) -> RankingConfig:
+        config = RankingConfig()
+        config.CopyFrom(self._bundled.get(customer) or default_config())
+        config.version, config.checksum = 0, checksum(config)
+        return config
 
     def _replace(self, customer: str, old: RankingConfig, etag: str, new: RankingConfig) -> None:
         """Raises Aborted if `old` is no longer in force."""
@@ -113,6 +129,8 @@ class RankingConfigs:
             raise Aborted(f"the ranking config of {customer} was removed meanwhile") from error
 
     def _cache(self, customer: str, config: RankingConfig) -> None:
+        """Version 0 says only that there has been no put."""
+        config = config if config.version else RankingConfig()
         with redis_answers():
             self._keep_newer(
                 [_cache_key(customer)], [config.version, config.SerializeToString(), CACHED_SECONDS]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emagpie/v1/ranking_config.proto\x12\tmagpie.v1\"\xe8\x01\n\rRankingConfig\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\t\x12!\n\x06\x66usion\x18\x03 \x01(\x0b\x32\x11.magpie.v1.Fusion\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12 \n\x06\x62oosts\x18\x05 \x03(\x0b\x32\x10.magpie.v1.Boost\x12\x16\n\x0egroup_variants\x18\x06 \x01(\x08\x12!\n\x19near_duplicate_similarity\x18\x07 \x01(\x01\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"\xe9\x01\n\x06\x46usion\x12(\n\x06method\x18\x01 \x01(\x0e\x32\x18.magpie.v1.Fusion.Method\x12/\n\x07weights\x18\x02 \x03(\x0b\x32\x1e.magpie.v1.Fusion.WeightsEntry\x12\r\n\x05rrf_k\x18\x03 \x01(\x01\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"E\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fMETHOD_WEIGHTED\x10\x01\x12\x0e\n\nMETHOD_RRF\x10\x02\"5\n\x05\x42oost\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0c\n\x04name\x18\x03 \x01(\t\"*\n\x17GetRankingConfigRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"D\n\x18GetRankingConfigResponse\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\"w\n\x17PutRankingConfigRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\x12\x1d\n\x10\x65xpected_version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x18PutRankingConfigResponse\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig2\xd0\x01\n\x14RankingConfigService\x12[\n\x10GetRankingConfig\x12\".magpie.v1.GetRankingConfigRequest\x1a#.magpie.v1.GetRankingConfigResponse\x12[\n\x10PutRankingConfig\x12\".magpie.v1.PutRankingConfigRequest\x1a#.magpie.v1.PutRankingConfigResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emagpie/v1/ranking_config.proto\x12\tmagpie.v1\"\x9a\x02\n\rRankingConfig\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\t\x12!\n\x06\x66usion\x18\x03 \x01(\x0b\x32\x11.magpie.v1.Fusion\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12 \n\x06\x62oosts\x18\x05 \x03(\x0b\x32\x10.magpie.v1.Boost\x12\x16\n\x0egroup_variants\x18\x06 \x01(\x08\x12!\n\x19near_duplicate_similarity\x18\x07 \x01(\x01\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmin_probability\x18\t \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_min_scoreB\x12\n\x10_min_probability\"\xe9\x01\n\x06\x46usion\x12(\n\x06method\x18\x01 \x01(\x0e\x32\x18.magpie.v1.Fusion.Method\x12/\n\x07weights\x18\x02 \x03(\x0b\x32\x1e.magpie.v1.Fusion.WeightsEntry\x12\r\n\x05rrf_k\x18\x03 \x01(\x01\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"E\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fMETHOD_WEIGHTED\x10\x01\x12\x0e\n\nMETHOD_RRF\x10\x02\"5\n\x05\x42oost\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0c\n\x04name\x18\x03 \x01(\t\"*\n\x17GetRankingConfigRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"D\n\x18GetRankingConfigResponse\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\"w\n\x17PutRankingConfigRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\x12\x1d\n\x10\x65xpected_version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x18PutRankingConfigResponse\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig2\xd0\x01\n\x14RankingConfigService\x12[\n\x10GetRankingConfig\x12\".magpie.v1.GetRankingConfigRequest\x1a#.magpie.v1.GetRankingConfigResponse\x12[\n\x10PutRankingConfig\x12\".magpie.v1.PutRankingConfigRequest\x1a#.magpie.v1.PutRankingConfigResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUSION_WEIGHTSENTRY']._loaded_options = None
   _globals['_FUSION_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_RANKINGCONFIG']._serialized_start=46
-  _globals['_RANKINGCONFIG']._serialized_end=278
-  _globals['_FUSION']._serialized_start=281
-  _globals['_FUSION']._serialized_end=514
-  _globals['_FUSION_WEIGHTSENTRY']._serialized_start=397
-  _globals['_FUSION_WEIGHTSENTRY']._serialized_end=443
-  _globals['_FUSION_METHOD']._serialized_start=445
-  _globals['_FUSION_METHOD']._serialized_end=514
-  _globals['_BOOST']._serialized_start=516
-  _globals['_BOOST']._serialized_end=569
-  _globals['_GETRANKINGCONFIGREQUEST']._serialized_start=571
-  _globals['_GETRANKINGCONFIGREQUEST']._serialized_end=613
-  _globals['_GETRANKINGCONFIGRESPONSE']._serialized_start=615
-  _globals['_GETRANKINGCONFIGRESPONSE']._serialized_end=683
-  _globals['_PUTRANKINGCONFIGREQUEST']._serialized_start=685
-  _globals['_PUTRANKINGCONFIGREQUEST']._serialized_end=804
-  _globals['_PUTRANKINGCONFIGRESPONSE']._serialized_start=806
-  _globals['_PUTRANKINGCONFIGRESPONSE']._serialized_end=874
-  _globals['_RANKINGCONFIGSERVICE']._serialized_start=877
-  _globals['_RANKINGCONFIGSERVICE']._serialized_end=1085
+  _globals['_RANKINGCONFIG']._serialized_end=328
+  _globals['_FUSION']._serialized_start=331
+  _globals['_FUSION']._serialized_end=564
+  _globals['_FUSION_WEIGHTSENTRY']._serialized_start=447
+  _globals['_FUSION_WEIGHTSENTRY']._serialized_end=493
+  _globals['_FUSION_METHOD']._serialized_start=495
+  _globals['_FUSION_METHOD']._serialized_end=564
+  _globals['_BOOST']._serialized_start=566
+  _globals['_BOOST']._serialized_end=619
+  _globals['_GETRANKINGCONFIGREQUEST']._serialized_start=621
+  _globals['_GETRANKINGCONFIGREQUEST']._serialized_end=663
+  _globals['_GETRANKINGCONFIGRESPONSE']._serialized_start=665
+  _globals['_GETRANKINGCONFIGRESPONSE']._serialized_end=733
+  _globals['_PUTRANKINGCONFIGREQUEST']._serialized_start=735
+  _globals['_PUTRANKINGCONFIGREQUEST']._serialized_end=854
+  _globals['_PUTRANKINGCONFIGRESPONSE']._serialized_start=856
+  _globals['_PUTRANKINGCONFIGRESPONSE']._serialized_end=924
+  _globals['_RANKINGCONFIGSERVICE']._serialized_start=927
+  _globals['_RANKINGCONFIGSERVICE']._serialized_end=1135
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class RankingConfig(_message.Message):
     """One customer's rules for turning candidates into hits. The order of application is fixed:
-    filter -> fuse the spaces -> boosts -> best object of each product -> variants -> near-duplicates -> cut-off.
+    filter -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants -> near-duplicates.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,8 +35,11 @@ class RankingConfig(_message.Message):
     GROUP_VARIANTS_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATE_SIMILARITY_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
+    MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Grows by one with every update. Output only; 0 is the built-in default."""
+    """Grows by one with every update. Output only; 0 is what is in force before the first one: the config that the bundle
+    has for this customer, else the built-in default.
+    """
     checksum: _builtins.str
     """SHA-256 of the canonical JSON of the rules. Output only."""
     filter: _builtins.str
@@ -47,6 +50,11 @@ class RankingConfig(_message.Message):
     """Two products whose objects are at least this similar in `identity` count as one, the better stays. (0, 1]; 0: off."""
     min_score: _builtins.float
     """Hits below this score are cut off, [-2, 2]. Unset: none is cut off."""
+    min_probability: _builtins.float
+    """Hits that are less likely the same product, by `Hit.probability`, are cut off, [0, 1]. Unlike a score it means the
+    same for every category and whatever the weights are. Unset: none is cut off. FAILED_PRECONDITION: the bundle in use
+    has no calibration.
+    """
     @_builtins.property
     def fusion(self) -> Global___Fusion:
         """How the similarities of the spaces become one score."""
@@ -66,13 +74,19 @@ class RankingConfig(_message.Message):
         group_variants: _builtins.bool = ...,
         near_duplicate_similarity: _builtins.float = ...,
         min_score: _builtins.float | None = ...,
+        min_probability: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "fusion", b"fusion", "min_score", b"min_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability", "_min_score", b"_min_score", "fusion", b"fusion", "min_probability", b"min_probability", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "boosts", b"boosts", "checksum", b"checksum", "filter", b"filter", "fusion", b"fusion", "group_variants", b"group_variants", "min_score", b"min_score", "near_duplicate_similarity", b"near_duplicate_similarity", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability", "_min_score", b"_min_score", "boosts", b"boosts", "checksum", b"checksum", "filter", b"filter", "fusion", b"fusion", "group_variants", b"group_variants", "min_probability", b"min_probability", "min_score", b"min_score", "near_duplicate_similarity", b"near_duplicate_similarity", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_probability: _TypeAlias = _typing.Literal["min_probability"]  # noqa: Y015
+    _WhichOneofArgType__min_probability: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_probability) -> _WhichOneofReturnType__min_probability | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___RankingConfig: _TypeAlias = RankingConfig  # noqa: Y015

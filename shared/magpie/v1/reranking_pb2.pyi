@@ -80,6 +80,7 @@ class Hit(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     STANDS_FOR_FIELD_NUMBER: _builtins.int
     IMAGE_URL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The product."""
     score: _builtins.float
@@ -90,6 +91,11 @@ class Hit(_message.Message):
     """The picture that matched, SHA-256."""
     image_url: _builtins.str
     """Where the matched picture can be fetched for some minutes; empty unless asked for."""
+    probability: _builtins.float
+    """How likely this is the same product as the query object, [0, 1], by the bundle's calibration: from the largest
+    similarity in `identity` among the product's candidates, and the product's category. No part of the score. Unset:
+    the bundle has no calibration.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why this score, term by term; empty unless asked for."""
@@ -113,12 +119,15 @@ class Hit(_message.Message):
         box: _image_pb2.Box | None = ...,
         stands_for: _abc.Iterable[_builtins.str] | None = ...,
         image_url: _builtins.str = ...,
+        probability: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "box", b"box", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "image_sha256", b"image_sha256", "image_url", b"image_url", "product_id", b"product_id", "reasons", b"reasons", "score", b"score", "stands_for", b"stands_for", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "box", b"box", "image_sha256", b"image_sha256", "image_url", b"image_url", "probability", b"probability", "product_id", b"product_id", "reasons", b"reasons", "score", b"score", "stands_for", b"stands_for", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
 

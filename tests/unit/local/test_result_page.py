@@ -42,7 +42,14 @@ def response() -> SearchResponse:
         Reason(term="boost: <new>", value=-0.15),
     ]
     hits = [
-        Hit(product_id="p1", title="A <b>title</b>", score=0.45, reasons=reasons, image_url="http://there"),
+        Hit(
+            product_id="p1",
+            title="A <b>title</b>",
+            score=0.45,
+            reasons=reasons,
+            image_url="http://there",
+            probability=0.876,
+        ),
         Hit(product_id="p2", score=0.4, image_url="http://gone", stands_for=["p3"]),
     ]
     found = DetectedObject(box=Box(x0=0.1, y0=0.2, x1=0.5, y1=0.9), label="product", score=0.9)
@@ -80,6 +87,8 @@ def test_what_stands_on_the_page(photo: Path) -> None:
     assert "boost: &lt;new&gt;" in page
     assert '<i style="width: 100.0%">' in page
     assert '<i class="below" style="width: 25.0%">' in page
+    assert page.count("with probability") == 1  # the other hit has none
+    assert "the same product with probability 0.88" in page
     assert "no picture" in page
     assert "and 1 like it: p3" in page
     assert "nothing was detected" in page

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magpie.errors import FilterSyntax, InvalidArgument
+from magpie.errors import FailedPrecondition, FilterSyntax, InvalidArgument
+from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.ranking.config import checksum, default_config, validate
 from magpie.ranking.near_duplicates import representatives
 from magpie.ranking.rank import rank
@@ -32,7 +35,22 @@ def catalogue(*ids: str, **fields: object) -> dict[str, Product]:
 
 
 def config(**fields: object) -> RankingConfig:
-    return validate(RankingConfig(**fields), SPACES)
+    return validate(RankingConfig(**fields), SPACES, calibrated="min_probability" in fields)
+
+
+CURVES = Calibration(
+    "0" * 64,
+    {
+        "identity": SpaceCalibration(
+            Curve(8.0, -4.0, 100, 30), {"Juice": Curve(20.0, -16.0, 60, 9)}, 10.0, 0.3, 0.02
+        )
+    },
+)
+
+
+def logistic(similarity: float, category: str) -> float:
+    slope, intercept = (20.0, -16.0) if category == "Juice" else (8.0, -4.0)
+    return 1 / (1 + math.exp(-(slope * similarity + intercept)))
 
 
 candidate_lists = st.lists(
@@ -121,6 +139,50 @@ def test_the_cut_off_counts_boosts() -> None:
     assert [hit.product_id for hit in hits] == ["b"]
 
 
+@given(candidate_lists, st.floats(0, 1), st.floats(0, 1))
+def test_probabilities_and_their_cut_off_equal_the_naive_loop(
+    candidates: list[Candidate], cut_off: float, weight: float
+) -> None:
+    products = catalogue(*"abc", category="Juice") | catalogue("d", "e", category="Tea") | catalogue("f")
+    weights = Fusion(weights={"identity": weight, "similar": 1})
+    expected = {}
+    for id_, product in products.items():
+        own = [each.similarity["identity"] for each in candidates if each.product_id == id_]
+        if own:  # of any of its objects, not only of the one with the best score
+            expected[id_] = logistic(max(own), product.category)
+    everything = rank(config(fusion=weights), candidates, products, 100, calibration=CURVES)
+    assert {hit.product_id: hit.probability for hit in everything} == pytest.approx(expected)
+    rules = config(fusion=weights, min_probability=cut_off)
+    kept = rank(rules, candidates, products, 100, calibration=CURVES)
+    assert kept == [hit for hit in everything if hit.probability >= cut_off]
+
+
+def test_without_a_calibration_hits_have_no_probability() -> None:
+    (hit,) = rank(config(), [candidate("a", 0.9)], catalogue("a"), 10)
+    assert not hit.HasField("probability")
+    assert hit.score == rank(config(), [candidate("a", 0.9)], catalogue("a"), 10, calibration=CURVES)[0].score
+
+
+def test_a_variant_that_passes_the_cut_off_is_shown_though_a_better_ranked_one_fails() -> None:
+    products = catalogue("a", "b", "c", group="shirt")
+    candidates = [
+        candidate("a", 0.2, similar=0.9),
+        candidate("b", 0.8, similar=0.1),
+        candidate("c", 0.79, similar=0.1),
+    ]
+    rules = {"fusion": Fusion(weights={"identity": 1, "similar": 3}), "group_variants": True}
+    without = rank(config(**rules), candidates, products, 10, calibration=CURVES)
+    cut = rank(config(**rules, min_probability=0.5), candidates, products, 10, calibration=CURVES)
+    assert [(hit.product_id, list(hit.stands_for)) for hit in without] == [("a", ["b", "c"])]
+    assert [(hit.product_id, list(hit.stands_for)) for hit in cut] == [("b", ["c"])]
+
+
+def test_a_cut_off_by_probability_needs_a_calibrated_bundle() -> None:
+    with pytest.raises(FailedPrecondition, match="min_probability: the bundle in use has no calibration"):
+        validate(RankingConfig(min_probability=0.5), SPACES)
+    assert validate(RankingConfig(min_probability=0.0), SPACES, calibrated=True).HasField("min_probability")
+
+
 def test_ties_fall_to_the_smaller_id() -> None:
     candidates = [candidate("b", 0.5), candidate("a", 0.5)]
     assert [hit.product_id for hit in rank(config(), candidates, catalogue("a", "b"), 10)] == ["a", "b"]
@@ -155,6 +217,8 @@ def test_near_duplicates_equal_the_naive_loop(seed: int, n: int, threshold: floa
         ({"boosts": [Boost(filter="id = 'a'")] * 51}, "at most 50"),
         ({"near_duplicate_similarity": 1.5}, "near_duplicate_similarity"),
         ({"min_score": 3}, "min_score"),
+        ({"min_probability": 1.5}, r"min_probability: must lie in \[0, 1\]"),
+        ({"min_probability": float("nan")}, "min_probability"),
     ],
 )
 def test_a_bad_config_is_refused_by_name(fields: dict[str, object], message: str) -> None:
