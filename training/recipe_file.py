@@ -7,10 +7,12 @@ nearest valid name. A recipe may begin with `base = "other.toml"`, whose values 
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -94,6 +96,18 @@ def differences(recipe: object, prefix: str = "") -> dict[str, Any]:
         elif value != default:
             changed[f"{prefix}{field.name}"] = value
     return changed
+
+
+def documented(recipe: object, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, meaning) of every setting; the meaning is the comment beside it in the source."""
+    source = inspect.getsource(type(recipe))
+    for field in fields(recipe):  # type: ignore[arg-type]
+        value = getattr(recipe, field.name)
+        if is_dataclass(value):
+            yield from documented(value, f"{prefix}{field.name}.")
+            continue
+        comment = re.search(rf"^    {field.name}: [^#\n]*(?:  # (.*))?$", source, re.MULTILINE)
+        yield f"{prefix}{field.name}", value, (comment and comment[1]) or ""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Train a model: `python -m training.train embedder|detector --data DIR --out RUN_DIR`."""
+"""Train a model: `python -m training.train detector --data DIR --out RUN_DIR`."""
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import sys
 from pathlib import Path
@@ -12,19 +11,10 @@ import torch
 
 from magpie.errors import MagpieError
 from training.detection import train as detection
-from training.embedding import train as embedding
 from training.loop import check_run_folder
+from training.memory import keep_freed_memory
 
-COMMANDS = (embedding, detection)
-
-
-def keep_freed_memory() -> None:
-    """Make glibc reuse large blocks: to hand them back and fault them in again costs a quarter of a step."""
-    if sys.platform == "linux":
-        mmap_max, trim_threshold = -4, -1  # from malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
+COMMANDS = (detection,)
 
 
 def main() -> None:

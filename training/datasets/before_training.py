@@ -83,8 +83,8 @@ def judge(
     warnings += [*_doubtful_labels(found, trained), *_one_sided_sources(trained)]
     if found.bad_pictures:
         warnings.append(
-            f"{len(found.bad_pictures)} pictures are blurred, dark, overexposed or small, such as "
-            f"{found.bad_pictures[0].picture}: look at them in `magpie report-data --html`"
+            f"{_many(len(found.bad_pictures), 'picture')} blurred, dark, overexposed or small, such as "
+            f"{found.bad_pictures[0].picture}: `magpie report-data` lists them"
         )
     return replace(found, warnings=tuple(warnings), refusals=tuple(refusals))
 
@@ -156,8 +156,8 @@ def _leaks(
         pairs += [f"{path} = {learnt[0]}" for path in group.pictures if learnt and path in others]
     if pairs:
         yield (
-            f"{_many(len(pairs), f'{name} picture')} show a photograph that is also trained on: remove one "
-            f"of each pair, or allow it with `development.allow_near_duplicates = true`:{_lines(pairs)}"
+            f"{_many(len(pairs), f'{name} picture')} with a copy among those to train on: remove one of each "
+            f"pair, or allow it with `development.allow_near_duplicates = true`:{_lines(pairs)}"
         )
 
 
@@ -201,8 +201,8 @@ def _doubtful_labels(found: DataReport, trained: DataReport) -> Iterator[str]:
     if contradicting:
         pairs = (" = ".join(str(path) for path in group.pictures) for group in contradicting)
         yield (
-            f"{_many(len(contradicting), 'photograph')} stand there several times with different labels: "
-            f"keep the right one:{_lines(pairs)}"
+            f"of {_many(len(contradicting), 'photograph')} there are copies with different labels: keep the "
+            f"right one:{_lines(pairs)}"
         )
 
 

@@ -29,6 +29,11 @@ class DataEntry:
         if self.kind not in ("", "catalogue", "photo"):
             raise ValueError(f"`kind` must be `catalogue` or `photo`, got {self.kind!r}")
 
+    @property
+    def title(self) -> str:
+        """The data set's name, as its examples say it."""
+        return Path(self.data).stem
+
 
 def card_of(name: str, root: Path) -> DataSource:
     """The description of a data set. Raises InvalidArgument with the names that there are."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from magpie.geometry import Boxes
-from training.datasets import clothing_top10, coco_boxes, grocery_store
+from training.datasets import coco_boxes
+from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.detection.labelled_image import LabelledImage
 from training.detection.teacher import Teacher
 
@@ -46,13 +47,13 @@ def annotated(
 
 def clothes(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
     """Home photos of one garment each. The teacher knows few garments by name, but draws their boxes well."""
-    for example in clothing_top10.read(data, "train"):
+    for example in examples_of(DataEntry("clothing-top10", splits=("train",)), data):
         image = example.load()
         found = teacher(image, threshold=DOUBTFUL)
         sure = found.boxes[(found.scores >= SURE) & (_area(found.boxes) >= LARGE)]
         if len(sure):
             # A pair of shoes is two boxes; of a garment's nested boxes the surest is it.
-            subject = sure if example.category == "shoes" else sure[:1]
+            subject = sure if example.labels["category"] == "shoes" else sure[:1]
             yield LabelledImage(image, subject, found.boxes)
 
 
@@ -61,10 +62,10 @@ def groceries(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
 
     A shelf full of other packages is not judged, nor is a photo used in which the teacher doubts.
     """
-    for example in grocery_store.read(data, "train"):
+    for example in examples_of(DataEntry("grocery-store", splits=("train",)), data):
         image = example.load()
         found = teacher(image, threshold=DOUBTFUL)
-        if example.department in LOOSE_DEPARTMENTS:
+        if example.labels["department"] in LOOSE_DEPARTMENTS:
             if not (found.scores >= SURE).any():
                 yield LabelledImage(image, WHOLE, NOTHING)
             continue

@@ -16,7 +16,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import crops, to_tensor
-from training.datasets import grocery_store
+from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.datasets.example import Example
 from training.embedding.retrieval import Run, Vectors
 
@@ -28,7 +28,9 @@ def box_policies(
     best_box: BestBox, run: Run, spec: InputSpec, data: Path, space: str = "identity"
 ) -> dict[str, float]:
     """Recall@1 of each policy, and the share of photos that had a box."""
-    photos, gallery = grocery_store.read(data, "val"), grocery_store.read(data, "gallery")
+    photos, gallery = (
+        examples_of(DataEntry("grocery-store", splits=(split,)), data) for split in ("val", "gallery")
+    )
     whole, boxed, found = _vectors(photos, best_box, run, spec, space)
     pictures, products, found_in_gallery = _vectors(gallery, best_box, run, spec, space)
     both = np.maximum  # a product scores as the better of its objects

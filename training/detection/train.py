@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from magpie.vision.preprocess import Letterbox
-from training.datasets import clothing_top10, coco_boxes, grocery_store
+from training.datasets import coco_boxes
+from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.datasets.composites import CompositeSource, photographed_cutouts, rendered_cutouts
 from training.detection import photos
 from training.detection.batches import DetectorBatches
@@ -40,10 +41,12 @@ def pools(data: Path, teacher: Teacher, run_dir: Path, recipe: DetectorRecipe) -
 
     def composites() -> Iterable[LabelledImage]:
         coco, cards = data / "coco-open-det", data / "playing-cards-det"
-        shop = [example.path for example in grocery_store.read(data, "train")]
-        home = [example.path for example in clothing_top10.read(data, "train")]
+        shop = [example.path for example in examples_of(DataEntry("grocery-store", splits=("train",)), data)]
+        home = [example.path for example in examples_of(DataEntry("clothing-top10", splits=("train",)), data)]
         scenes = [p.path for p in (*coco_boxes.read(coco, "train2017"), *coco_boxes.read(cards, "train"))]
-        gallery = [example.path for example in grocery_store.read(data, "gallery")]
+        gallery = [
+            example.path for example in examples_of(DataEntry("grocery-store", splits=("gallery",)), data)
+        ]
         source = CompositeSource(
             photographed_cutouts(gallery),
             rendered_cutouts(recipe.rendered),

@@ -1,124 +1,222 @@
 """Batches for metric learning: m pictures of each of some products, and pictures of no known product.
 
-A photo and its product's catalogue picture always meet in a batch, for that is the pair a search must
-match. A picture whose product nobody knows is taken as its own product and seen twice, augmented apart.
+A photo and its product's catalogue picture always meet in a batch, for that is the pair a search must match.
+Products that the model confuses meet too (`hard_negatives`). A picture whose product nobody knows is taken as
+its own product.
+
+A batch depends on the seed, the epoch and the step alone, wherever it is made: so loader processes may make
+them in any number, and a resumed run sees the same ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
+from torch.utils.data import DataLoader, Dataset
 
 from magpie.vision.preprocess import Letterbox, to_tensor
 from training.datasets.example import Example
-from training.embedding.recipe import EmbedderRecipe
+from training.embedding.hard_negatives import Rivals
+from training.embedding.recipe import EmbeddingRecipe
 
 UNKNOWN = -1
 
+Codes = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
-class Taxonomy:
-    """The names behind the integer labels."""
+class Vocabulary:
+    """The names behind the integer labels. A name is unique within its data set: `grocery-store/Apple`."""
 
     products: tuple[str, ...]
-    categories: tuple[str, ...]
-    departments: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]  # label column -> its values
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Taxonomy:
+    def of(cls, examples: Sequence[Example], columns: Sequence[str]) -> Vocabulary:
+        """All names that occur."""
         return cls(
-            tuple(sorted({f"{e.source}/{e.product}" for e in examples if e.product is not None})),
-            tuple(sorted({f"{e.source}/{e.category}" for e in examples})),
-            tuple(sorted({f"{e.source}/{e.department}" for e in examples})),
+            tuple(sorted({f"{e.dataset}/{e.product}" for e in examples if e.product is not None})),
+            {
+                column: tuple(
+                    sorted({f"{e.dataset}/{e.labels[column]}" for e in examples if column in e.labels})
+                )
+                for column in columns
+            },
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N pictures. All labels are int64 (N,)."""
+    """N pictures. Labels are int64 (N,), UNKNOWN where nobody knows."""
 
-    pictures: Tensor  # (N, 3, train_size, train_size) float32
+    pictures: Tensor  # (N, 3, size, size) float32
     rows: Tensor  # which example each picture shows
-    product: Tensor  # UNKNOWN where nobody knows
+    product: Tensor
     item: Tensor  # the product, or else a number of the example's own
-    category: Tensor
-    department: Tensor
+    labels: Mapping[str, Tensor]  # label column -> (N,)
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return Batch(
+            self.pictures.to(device, non_blocking=True),
+            self.rows.to(device),
+            self.product.to(device),
+            self.item.to(device),
+            {column: values.to(device) for column, values in self.labels.items()},
+        )
 
 
-class EmbedderBatches:
-    """All examples in memory, decoded; one epoch sees each photo of a product about once."""
+class EmbeddingBatches:
+    """One epoch sees each photo of a product about once, unless the recipe says how many steps it has."""
 
-    def __init__(self, examples: Sequence[Example], recipe: EmbedderRecipe) -> None:
+    def __init__(self, examples: Sequence[Example], recipe: EmbeddingRecipe) -> None:
         self.examples, self.recipe = examples, recipe
-        self.taxonomy = Taxonomy.of(examples)
-        product = {name: i for i, name in enumerate(self.taxonomy.products)}
-        category = {name: i for i, name in enumerate(self.taxonomy.categories)}
-        department = {name: i for i, name in enumerate(self.taxonomy.departments)}
-        self.product = np.array([product.get(f"{e.source}/{e.product}", UNKNOWN) for e in examples])
-        self.category = np.array([category[f"{e.source}/{e.category}"] for e in examples])
-        self.department = np.array([department[f"{e.source}/{e.department}"] for e in examples])
+        columns = tuple(dict.fromkeys((*recipe.taxonomy, *recipe.domains)))
+        self.vocabulary = Vocabulary.of(examples, columns)
+        numbers = {name: number for number, name in enumerate(self.vocabulary.products)}
+        self.product: Codes = np.array([numbers.get(f"{e.dataset}/{e.product}", UNKNOWN) for e in examples])
+        self.labels = {column: self._codes(column) for column in columns}
+        self.rivals = Rivals(len(numbers))
         catalogue = np.array([e.catalogue for e in examples])
-        self._photos = [np.flatnonzero((self.product == p) & ~catalogue) for p in range(len(product))]
-        self._catalogue = [np.flatnonzero((self.product == p) & catalogue) for p in range(len(product))]
-        self._unlabelled = np.flatnonzero(self.product == UNKNOWN)
-        # Between a draw by picture and one by category: rare categories come more often than they occur.
-        counts = np.bincount(self.category[self._unlabelled], minlength=len(category))
-        chances = 1 / np.sqrt(counts[self.category[self._unlabelled]])
-        self._unlabelled_chances = chances / chances.sum()
-        self._pictures = [e.load() for e in tqdm(examples, desc="reading pictures")]
-        self._letterbox = Letterbox(recipe.train_size, recipe.input.fill)
+        self._photos = [np.flatnonzero((self.product == p) & ~catalogue) for p in range(len(numbers))]
+        self._catalogue = [np.flatnonzero((self.product == p) & catalogue) for p in range(len(numbers))]
+        self._pairable = np.flatnonzero(
+            [len(a) + len(b) > 1 for a, b in zip(self._photos, self._catalogue, strict=True)]
+        )
+        self._chances = self._product_chances()
+        self._lone = np.flatnonzero(self.product == UNKNOWN)
+        self._lone_chances = self._chances_of_lone()
 
     def __len__(self) -> int:
-        photos = sum(len(rows) for rows in self._photos)
-        return max(1, photos // (self.recipe.products * self.recipe.photos))
+        if self.recipe.batch.steps:
+            return self.recipe.batch.steps
+        batch = self.recipe.batch
+        if len(self._pairable):
+            return max(1, sum(len(rows) for rows in self._photos) // (batch.products * batch.photos))
+        return max(1, len(self._lone) // max(1, batch.lone))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        for step in range(first_step, len(self)):
-            rng = np.random.default_rng([self.recipe.seed, epoch, step])
-            rows = self._draw(rng)
-            yield self._batch(rows, rng)
-
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Rows of the examples, (batch_size,) at most."""
-        recipe = self.recipe
-        sizes = np.sqrt([len(rows) for rows in self._photos])
-        chosen = rng.choice(
-            len(sizes), min(recipe.products, len(sizes)), replace=False, p=sizes / sizes.sum()
+        """The batches of an epoch, made beside the training by `workers` processes."""
+        workers = self.recipe.workers
+        loader: DataLoader[Batch] = DataLoader(
+            _Steps(self, epoch),
+            batch_size=None,
+            sampler=range(first_step, len(self)),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # the loader draws from it, not from the training's own
         )
-        rows: list[np.ndarray] = []
-        for product in chosen:
-            photos = self._photos[product]
-            rows.append(rng.choice(photos, recipe.photos, replace=len(photos) < recipe.photos))
-            rows.append(rng.permutation(self._catalogue[product])[:1])
-        if len(self._unlabelled):
-            count = min(recipe.unlabelled, len(self._unlabelled))
-            lone = rng.choice(self._unlabelled, count, replace=False, p=self._unlabelled_chances)
-            rows.append(np.repeat(lone, 2))
-        return np.concatenate(rows)
+        yield from loader
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        augment = self.recipe.augment
-        squares = np.stack([augment(self._pictures[row], self._letterbox, rng) for row in rows])
+    def make(self, epoch: int, step: int) -> Batch:
+        """The batch of one step."""
+        rng = np.random.default_rng([self.recipe.seed, epoch, step])
+        rows = self._draw(rng)
+        augment, size = self.recipe.augment, self.recipe.batch.size
+        letterbox = Letterbox(size, self.recipe.model.input.fill)
+        squares = np.stack(
+            [
+                augment.frame(example.load(2 * size), letterbox, rng, example.catalogue)
+                for example in (self.examples[row] for row in rows)
+            ]
+        )
         product = self.product[rows]
+        item = np.where(product == UNKNOWN, len(self.vocabulary.products) + rows, product)
         return Batch(
-            pictures=torch.from_numpy(to_tensor(squares, self.recipe.input)),
+            pictures=torch.from_numpy(to_tensor(augment.photograph(squares, rng), self.recipe.model.input)),
             rows=torch.from_numpy(rows),
             product=torch.from_numpy(product),
-            item=torch.from_numpy(np.where(product == UNKNOWN, len(self.taxonomy.products) + rows, product)),
-            category=torch.from_numpy(self.category[rows]),
-            department=torch.from_numpy(self.department[rows]),
+            item=torch.from_numpy(item),
+            labels={column: torch.from_numpy(codes[rows]) for column, codes in self.labels.items()},
         )
 
-    def plain(self) -> Iterator[Tensor]:
-        """Every picture once, in order, as serving sees it: (n, 3, size, size) at a time."""
-        letterbox = Letterbox(self.recipe.size, self.recipe.input.fill)
-        for first in range(0, len(self._pictures), 64):
-            images: list[Image.Image] = self._pictures[first : first + 64]
-            squares = np.stack([letterbox(image) for image in images])
-            yield torch.from_numpy(to_tensor(squares, self.recipe.input))
+    def plain(self, rows: Sequence[int] | None = None, batch: int = 64) -> Iterator[Tensor]:
+        """Pictures in order as serving sees them, (n, 3, size, size) at a time."""
+        spec = self.recipe.model.input
+        letterbox = Letterbox(spec.size, spec.fill)
+        rows = range(len(self.examples)) if rows is None else rows
+        for first in range(0, len(rows), batch):
+            images = [self.examples[row].load(2 * spec.size) for row in rows[first : first + batch]]
+            yield torch.from_numpy(to_tensor(np.stack([letterbox(image) for image in images]), spec))
+
+    def _codes(self, column: str) -> Codes:
+        numbers = {name: number for number, name in enumerate(self.vocabulary.labels[column])}
+        return np.array(
+            [numbers.get(f"{e.dataset}/{e.labels.get(column)}", UNKNOWN) for e in self.examples], np.int64
+        )
+
+    def _draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Rows of the examples, `Batch.pictures` at most."""
+        batch = self.recipe.batch
+        rows: list[NDArray[np.intp]] = []
+        for product in self._draw_products(rng):
+            photos, catalogue = self._photos[product], self._catalogue[product]
+            shown = photos if len(photos) else catalogue
+            rows.append(rng.choice(shown, batch.photos, replace=len(shown) < batch.photos))
+            if len(photos):
+                rows.append(rng.permutation(catalogue)[:1])
+        if len(self._lone) and batch.lone:
+            count = min(batch.lone, len(self._lone))
+            lone = rng.choice(self._lone, count, replace=False, p=self._lone_chances)
+            rows.append(np.repeat(lone, batch.views))
+        return np.concatenate(rows)
+
+    def _draw_products(self, rng: np.random.Generator) -> Sequence[int]:
+        """Some at random, then rivals of those."""
+        wanted = min(self.recipe.batch.products, len(self._pairable))
+        if not wanted:
+            return []
+        rivals = round(wanted * self.recipe.hard_negatives.share) if self.rivals.known else 0
+        seeds = rng.choice(self._pairable, wanted - rivals, replace=False, p=self._chances)
+        chosen = self.rivals.draw(rng, [int(seed) for seed in seeds], wanted)
+        missing = wanted - len(chosen)
+        if missing:  # too few rivals are known: others at random
+            others = np.setdiff1d(self._pairable, chosen)
+            chosen += [int(other) for other in rng.choice(others, missing, replace=False)]
+        return chosen
+
+    def _product_chances(self) -> NDArray[np.float64]:
+        """Of each product in `_pairable`: by the root of its photos, then by its data set's share."""
+        counts = np.array([max(1, len(self._photos[p])) for p in self._pairable], np.float64)
+        first = [np.concatenate([self._photos[p], self._catalogue[p]])[0] for p in self._pairable]
+        return self._by_data_set(np.sqrt(counts), [self.examples[row].dataset for row in first])
+
+    def _chances_of_lone(self) -> NDArray[np.float64]:
+        """Between a draw by picture and one by label: rare labels come more often than they occur."""
+        chances = np.ones(len(self._lone))
+        for column in self.recipe.domains:
+            codes = self.labels[column][self._lone]
+            counts = np.bincount(codes[codes != UNKNOWN], minlength=1)
+            chances[codes != UNKNOWN] = 1 / np.sqrt(counts[codes[codes != UNKNOWN]])
+        return self._by_data_set(chances, [self.examples[row].dataset for row in self._lone])
+
+    def _by_data_set(self, weights: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+        """Weights within each data set, scaled to the data sets' shares; they sum to 1."""
+        shares: dict[str, float] = {}
+        for entry in self.recipe.data:
+            shares[entry.title] = max(shares.get(entry.title, 0.0), entry.share)
+        of = np.array(names)
+        chances = weights.copy()
+        for name in dict.fromkeys(names):
+            chances[of == name] *= shares.get(name, 1.0) / weights[of == name].sum()
+        return chances / max(chances.sum(), np.finfo(float).tiny)
+
+
+class _Steps(Dataset[Batch]):
+    """The steps of one epoch, for loader processes."""
+
+    def __init__(self, batches: EmbeddingBatches, epoch: int) -> None:
+        self._batches, self._epoch = batches, epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._batches.make(self._epoch, step)
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,51 +1,143 @@
-"""Every number that an embedder's training depends on; `training.recipes` states differences only."""
+"""Every number that an embedder's training depends on, with the default bundle's value.
+
+A recipe file (TOML, see `training/recipes/`) states only what it changes; `--set losses.triplet=1.0` changes
+one value more. `training.recipe_file` reads both and refuses what is unknown.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from magpie.vision.model_card import InputSpec
 from training.datasets.augment import Augment
+from training.datasets.catalogue_of_cards import DataEntry
 from training.models.backbone import FILL, MEAN, SCALE
+from training.optimizer import Optimizer
+from training.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class EmbedderRecipe:
-    """Weights of the losses are relative to the identity's classification loss, which has weight 1."""
+class TrainingData(DataEntry):
+    """Some pictures to train on."""
+
+    share: float = 1.0  # how often a batch draws from this data set, relative to the others
+
+
+@dataclass(frozen=True)
+class Development:
+    """What is kept out of training to steer by. Never the pictures that figures are reported on."""
+
+    share: float = 0.08  # of the photos, carved out of the training data; 0: none
+    allow_near_duplicates: bool = False  # train although development photos are nearly in training
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """Products left out of training with all their pictures, to measure goods that a model never saw."""
+
+    products: int = 0
+    data: str = ""  # the data set that they are taken from; without it the first
+    seed: int = 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network and how serving feeds it."""
 
     size: int = 224  # px, the input square when serving
-    # Random crops make objects larger than serving will see them; a smaller square in training evens that
-    # out, and is faster (Touvron et al. 2019, arXiv 1906.06423).
-    train_size: int = 192
-    context: float = 0.05  # how far a crop reaches past its box when serving
-    epochs: int = 12
-    seed: int = 1
-    # A batch: products x photos of each, a catalogue picture of each, pictures without product twice each.
-    products: int = 12
-    photos: int = 3
-    unlabelled: int = 8
-    # Optimisation
-    frozen_stages: int = 2  # strides 4 and 8 stay as they are
-    backbone_rate: float = 2e-4
-    head_rate: float = 5e-4
-    proxy_rate: float = 2e-3  # of the class directions that the normalised softmax learns
-    weight_decay: float = 1e-3
-    warmup: int = 60  # steps
-    # Losses
-    temperature: float = 0.05  # of the normalised softmax
-    triplet: float = 0.5
-    category: float = 0.5
-    similar: float = 0.3
-    level_weights: tuple[float, float, float] = (1.0, 0.6, 0.3)  # product, category, department
-    distillation: float = 2.0  # features near the ImageNet features
-    geometry: float = 4.0  # cosines of the identity and similar spaces near those of the ImageNet features
-    augment: Augment = field(default_factory=Augment)
+    context: float = 0.05  # how far a crop reaches past its box when serving, as a fraction of its sides
+    frozen_stages: int = 2  # of the backbone's four: strides 4 and 8 stay as ImageNet made them
+    identity: int = 128  # dimension of each space
+    category: int = 64
+    similar: int = 64
+
+    @property
+    def spaces(self) -> dict[str, int]:
+        """Name -> dimension."""
+        return {"identity": self.identity, "category": self.category, "similar": self.similar}
 
     @property
     def input(self) -> InputSpec:
         """How serving must feed the trained model."""
         return InputSpec("image", self.size, MEAN, SCALE, FILL, self.context)
 
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees: m pictures of each of some products, and pictures of no known product."""
+
+    products: int = 10
+    photos: int = 3  # m, of each product; its catalogue picture comes on top
+    lone: int = 24  # pictures whose product nobody knows
+    views: int = 1  # how often each lone picture is seen, augmented apart; from 2 on they are pairs
+    # Random crops make objects larger than serving will see them; a smaller square in training evens that
+    # out, and is faster (Touvron et al. 2019, arXiv 1906.06423).
+    size: int = 192  # px
+    steps: int = 0  # an epoch; 0: as many as see each photo of a product about once
+
     @property
-    def batch_size(self) -> int:
-        return self.products * (self.photos + 1) + 2 * self.unlabelled
+    def pictures(self) -> int:
+        """At most, in one batch."""
+        return self.products * (self.photos + 1) + self.lone * self.views
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weights of the terms; 0 leaves one out."""
+
+    # identity
+    triplet: float = 0.5  # batch-hard, over siamese views of products
+    triplet_scale: float = 10.0  # sharpness of its soft margin
+    softmax: float = 1.0  # normalised softmax over the products
+    proxy_anchor: float = 0.0  # the alternative
+    proxy_margin: float = 0.1
+    proxy_alpha: float = 32.0
+    temperature: float = 0.05  # of the normalised softmaxes
+    # category: a normalised softmax for each label column
+    category: float = 1.0
+    smoothing: float = 0.1  # of the labels
+    # similar: contrast over the taxonomy
+    similar: float = 0.3
+    # all: what ImageNet knew and no label says
+    distillation: float = 2.0  # features near the ImageNet features
+    geometry: float = 4.0  # cosines of the identity and similar spaces near those of the ImageNet features
+
+
+@dataclass(frozen=True)
+class HardNegatives:
+    """Products that the model confuses come into one batch."""
+
+    every: int = 3  # epochs between minings of the whole training set; 0: never
+    share: float = 0.4  # of a batch's products, drawn from those confused with the others in it
+    rivals: int = 5  # kept for each product
+    file: str = ""  # bad cases found in use: CSV of image, product_id, wrong_product_id
+
+
+@dataclass(frozen=True)
+class EmbeddingRecipe:
+    """A training of the three spaces on one backbone."""
+
+    data: tuple[TrainingData, ...] = ()
+    held_out: tuple[DataEntry, ...] = ()  # what figures are reported on: no copy of it may be trained on
+    taxonomy: tuple[str, ...] = ("department", "category")  # label columns, coarse to fine; then the product
+    level_weights: tuple[float, ...] = (0.3, 0.6, 1.0)  # of the taxonomy's levels and of the product
+    domains: tuple[str, ...] = ("category",)  # label columns that the category space learns
+    seed: int = 1
+    development: Development = field(default_factory=Development)
+    leave_out: LeaveOut = field(default_factory=LeaveOut)
+    model: Model = field(default_factory=Model)
+    start: str = ""  # a run folder whose weights to start from; without it ImageNet's
+    batch: Batch = field(default_factory=Batch)
+    losses: Losses = field(default_factory=Losses)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    hard_negatives: HardNegatives = field(default_factory=HardNegatives)
+    augment: Augment = field(default_factory=Augment)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: mixed on CUDA, fp32 on a CPU
+    workers: int = 1  # processes that load and augment beside the training
+    skip_unreadable: bool = False  # leave out pictures that cannot be read, instead of stopping
+
+    def __post_init__(self) -> None:
+        if len(self.level_weights) != len(self.taxonomy) + 1:
+            raise ValueError("`level_weights` needs one weight a level of `taxonomy` and one for the product")

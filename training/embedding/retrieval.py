@@ -1,13 +1,12 @@
-"""Recall@1 of an embedder on whole pictures.
+"""Nearest neighbours of whole pictures, for steering a training by its development split.
 
-An `Embed` maps pictures to a matrix for each space; a trained network, an ONNX file and the raw backbone
-are all measured through it, with serving's own preprocessing.
+A `Run` maps pictures to a matrix for each space; a trained network, an ONNX file and the raw backbone are all
+measured through it, with serving's own preprocessing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from magpie.geometry import WHOLE_IMAGE
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import crops, to_tensor
-from training.datasets import clothing_top10, grocery_store, lego_minifig
 from training.datasets.example import Example
 
 Vectors = NDArray[np.float32]  # (N, D), unit norm
@@ -52,38 +50,60 @@ def leave_one_out(
     return float(np.mean([labels[row] == labels[other] for row, other in enumerate(nearest)]))
 
 
-def grocery(run: Run, spec: InputSpec, data: Path) -> dict[str, float]:
-    """Phone photos (val) against the catalogue (gallery)."""
-    queries, gallery = grocery_store.read(data, "val"), grocery_store.read(data, "gallery")
-    photos, catalogue = embed(run, spec, queries), embed(run, spec, gallery)
-    return {
-        f"grocery {space} {level}": recall_at_1(
-            photos[space],
-            catalogue[space],
-            [getattr(e, level) for e in queries],
-            [getattr(e, level) for e in gallery],
-        )
-        for space in photos
-        for level in ("product", "category")
-    }
+def development_figures(
+    run: Run,
+    spec: InputSpec,
+    photos: Sequence[Example],
+    catalogue: Sequence[Example],
+    columns: Sequence[str],
+) -> dict[str, float]:
+    """Recall@1 on the development photos of each data set, by name.
+
+    Photos of known products search the catalogue pictures of their data set, in `identity` for the product
+    and in `category` for each label column. Other photos search each other, their own source left out.
+    """
+    figures: dict[str, float] = {}
+    for name in dict.fromkeys(photo.dataset for photo in photos):
+        own = [photo for photo in photos if photo.dataset == name]
+        gallery = [e for e in catalogue if e.dataset == name and e.catalogue and e.product is not None]
+        with_product = [photo for photo in own if photo.product is not None]
+        if with_product and gallery:
+            queries, pictures = embed(run, spec, with_product), embed(run, spec, gallery)
+            figures[f"{name} product"] = recall_at_1(
+                queries["identity"],
+                pictures["identity"],
+                [e.product for e in with_product],
+                [e.product for e in gallery],
+            )
+            for column in columns:
+                labels = [e.labels.get(column) for e in with_product]
+                if any(labels):
+                    figures[f"{name} {column}"] = recall_at_1(
+                        queries["category"],
+                        pictures["category"],
+                        labels,
+                        [e.labels.get(column) for e in gallery],
+                    )
+        without = [photo for photo in own if photo.product is None or not gallery]
+        figures |= _among_themselves(run, spec, name, without, columns)
+    return figures
 
 
-def lego(run: Run, spec: InputSpec, data: Path) -> dict[str, float]:
-    """Views of one figure, leave one out. No model of ours is trained on toys."""
-    examples = lego_minifig.read(data)
-    vectors = embed(run, spec, examples)
-    return {f"lego {s} product": leave_one_out(v, [e.product for e in examples]) for s, v in vectors.items()}
-
-
-def clothing(run: Run, spec: InputSpec, data: Path) -> dict[str, float]:
-    """Category among the test pictures of all other senders."""
-    examples = clothing_top10.read(data, "test") + clothing_top10.read(data, "val")
-    vectors = embed(run, spec, examples)
-    labels, senders = [e.category for e in examples], [e.sender for e in examples]
-    return {f"clothing {s} category": leave_one_out(v, labels, senders) for s, v in vectors.items()}
-
-
-def measures(run: Run, spec: InputSpec, data: Path) -> Iterator[tuple[str, float]]:
-    """Every figure, name and value in [0, 1]."""
-    for part in (grocery, lego, clothing):
-        yield from part(run, spec, data).items()
+def _among_themselves(
+    run: Run, spec: InputSpec, name: str, photos: Sequence[Example], columns: Sequence[str]
+) -> dict[str, float]:
+    if len(photos) < 2:
+        return {}
+    vectors = embed(run, spec, photos)
+    groups = [photo.source or str(photo.path) for photo in photos]
+    figures = {}
+    if any(photo.product for photo in photos):
+        figures[f"{name} product"] = leave_one_out(vectors["identity"], [p.product for p in photos])
+    for column in columns:
+        rows = [row for row, photo in enumerate(photos) if column in photo.labels]
+        if len(rows) > 1:
+            labels = [photos[row].labels[column] for row in rows]
+            figures[f"{name} {column}"] = leave_one_out(
+                vectors["category"][rows], labels, [groups[row] for row in rows]
+            )
+    return figures

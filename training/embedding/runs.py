@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +12,54 @@ from numpy.typing import NDArray
 from torch import nn
 
 from magpie.errors import NotFound
+from training import recipe_file
+from training.embedding.recipe import EmbeddingRecipe
 from training.embedding.retrieval import Run, Vectors
 from training.models.backbone import Lite0Features
 from training.models.embedder import Embedder
 from training.quantize import session
 
+RECIPE = "recipe.json"
+
+
+def save_recipe(run_dir: Path, recipe: dict[str, object]) -> None:
+    """Leave a run's whole recipe in its folder."""
+    (run_dir / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n")
+
+
+def recipe_of(run_dir: Path) -> EmbeddingRecipe:
+    """The recipe that a run was begun with. Raises NotFound if the folder holds no run."""
+    path = run_dir / RECIPE
+    if not path.is_file():
+        raise NotFound(f"{path}: no run there; train first: magpie train embedding --out {run_dir}")
+    return recipe_file.build(EmbeddingRecipe, json.loads(path.read_text()), str(path))
+
 
 def trained_embedder(run_dir: Path) -> Embedder:
-    """The embedder of a run's latest checkpoint. Raises NotFound if there is none."""
+    """The embedder of a run's latest checkpoint: the averaged weights where the run keeps them.
+
+    Raises NotFound if there is none.
+    """
     path = run_dir / "checkpoint.pt"
     if not path.is_file():
-        raise NotFound(f"{path}: train first, python -m training.train embedder --out {run_dir}")
-    task = torch.load(path, weights_only=False)["task"]
-    prefix = "embedder."
-    embedder = Embedder(pretrained=False)
-    embedder.load_state_dict({k.removeprefix(prefix): v for k, v in task.items() if k.startswith(prefix)})
+        raise NotFound(f"{path}: no checkpoint; train first: magpie train embedding --out {run_dir}")
+    # Our own file: it holds random states too.
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    prefix, state = "embedder.", checkpoint["task"]
+    if "average" in checkpoint:
+        prefix, state = "module.embedder.", checkpoint["average"]
+    embedder = Embedder(recipe_of(run_dir).model.spaces, pretrained=False)
+    embedder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     return embedder.eval()
 
 
-def torch_run(model: nn.Module) -> Run:
+def torch_run(model: nn.Module, device: str = "cpu") -> Run:
     """Run a module that returns vectors by space."""
 
     @torch.no_grad()
     def run(tensor: NDArray[np.float32]) -> dict[str, Vectors]:
-        pictures = torch.from_numpy(tensor).contiguous(memory_format=torch.channels_last)
-        return {space: vectors.numpy() for space, vectors in model(pictures).items()}
+        pictures = torch.from_numpy(tensor).to(device).contiguous(memory_format=torch.channels_last)
+        return {space: vectors.float().cpu().numpy() for space, vectors in model(pictures).items()}
 
     return run
 
@@ -49,14 +73,15 @@ def onnx_run(path: Path) -> Run:
 
 
 class _ImageNet(nn.Module):
-    """The backbone's own features in one space, for comparison."""
+    """The backbone's own features, the same in every space, for comparison."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = Lite0Features()
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"imagenet": F.normalize(self.features(x), dim=1)}
+        features = F.normalize(self.features(x), dim=1)
+        return dict.fromkeys(("identity", "category", "similar"), features)
 
 
 def imagenet_run() -> Run:

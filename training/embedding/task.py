@@ -2,72 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import NormalizedSoftmaxLoss  # type: ignore[import-untyped]
+from pytorch_metric_learning.losses import (  # type: ignore[import-untyped]
+    NormalizedSoftmaxLoss,
+    ProxyAnchorLoss,
+)
 from torch import Tensor, nn
 
-from training.embedding.batches import UNKNOWN, Batch, EmbedderBatches
-from training.embedding.recipe import EmbedderRecipe
+from training.device import Device
+from training.embedding.batches import UNKNOWN, Batch, EmbeddingBatches
 from training.losses.batch_hard_triplet import batch_hard_triplet
 from training.losses.feature_distillation import feature_distillation, geometry_distillation
 from training.losses.taxonomy_contrastive import taxonomy_contrastive
-from training.models.embedder import SPACES, Embedder
+from training.models.embedder import Embedder
 
 
-class EmbedderTask(nn.Module):
+class EmbeddingTask(nn.Module):
     """Loss terms of a batch, weighted.
 
-    identity: normalised softmax over the products (Zhai and Wu 2019, arXiv 1811.12649) and batch-hard
-    triplet; category: normalised softmax over the categories of all data sets; similar: contrast over the
-    taxonomy. All stay near `teacher` (M, 1280), the ImageNet features of every example: the features
-    themselves, and the cosines of pairs in the spaces that must know what no label says.
+    identity: batch-hard triplet over siamese views, with a normalised softmax over the products (Zhai and
+    Wu 2019, arXiv 1811.12649) or Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911); category: a normalised
+    softmax for each label column, over the pictures that have the label; similar: contrast over the taxonomy.
+    All stay near `teacher` (M, 1280), the ImageNet features of every example: the features themselves, and
+    the cosines of pairs in the spaces that must know what no label says (learning without forgetting).
     """
 
     teacher: Tensor
     teacher_mean: Tensor
 
     def __init__(
-        self,
-        embedder: Embedder,
-        batches: EmbedderBatches,
-        teacher: Tensor,
-        recipe: EmbedderRecipe,
+        self, embedder: Embedder, batches: EmbeddingBatches, teacher: Tensor, device: Device
     ) -> None:
         super().__init__()
-        self.embedder, self.recipe = embedder, recipe
-        taxonomy = batches.taxonomy
-        self.products = NormalizedSoftmaxLoss(
-            len(taxonomy.products), SPACES["identity"], temperature=recipe.temperature
-        )
-        self.categories = NormalizedSoftmaxLoss(
-            len(taxonomy.categories), SPACES["category"], temperature=recipe.temperature
-        )
+        self.embedder, self.recipe, self.device = embedder, batches.recipe, device
+        losses, spaces = self.recipe.losses, self.recipe.model.spaces
+        products = len(batches.vocabulary.products)
         self.register_buffer("teacher", teacher, persistent=False)
         self.register_buffer("teacher_mean", teacher.mean(dim=0), persistent=False)
         with torch.no_grad():
-            spaces = embedder.project(teacher)
-        _start_at_class_means(self.products, spaces["identity"], torch.from_numpy(batches.product))
-        _start_at_class_means(self.categories, spaces["category"], torch.from_numpy(batches.category))
+            start = embedder.project(teacher)
+        self.softmax: nn.Module | None = None
+        self.proxy_anchor: nn.Module | None = None
+        if products and losses.softmax:
+            self.softmax = NormalizedSoftmaxLoss(products, spaces["identity"], temperature=losses.temperature)
+            means = _class_means(start["identity"], torch.from_numpy(batches.product), products)
+            self.softmax.W.data.copy_(means.T)
+        if products and losses.proxy_anchor:
+            self.proxy_anchor = ProxyAnchorLoss(
+                products, spaces["identity"], margin=losses.proxy_margin, alpha=losses.proxy_alpha
+            )
+            means = _class_means(start["identity"], torch.from_numpy(batches.product), products)
+            self.proxy_anchor.proxies.data.copy_(means)
+        # Class directions of every label column, (values, dimension).
+        self.directions = nn.ParameterDict(
+            {
+                column: _class_means(
+                    start["category"],
+                    torch.from_numpy(batches.labels[column]),
+                    len(batches.vocabulary.labels[column]),
+                )
+                for column in self.recipe.domains
+                if batches.vocabulary.labels[column]
+            }
+        )
+        self.level_weights = self.recipe.level_weights[::-1]  # product first, then fine to coarse
+
+    def proxies(self) -> Iterator[nn.Parameter]:
+        """What the losses learn beside the network."""
+        inside = {id(p) for p in self.embedder.parameters()}
+        yield from (p for p in self.parameters() if id(p) not in inside)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        features = features_of(self.embedder, batch.pictures)
+        with self.device.autocast():
+            features = features_of(self.embedder, batch.pictures)
+        features = features.float()
         spaces = self.embedder.project(features)
+        losses = self.recipe.losses
         known = batch.product != UNKNOWN
-        teacher = self.teacher[batch.rows]
-        centred = teacher - self.teacher_mean
-        levels = torch.stack([batch.item, batch.category, batch.department])
-        recipe = self.recipe
-        geometry = geometry_distillation(spaces["identity"], centred)
-        geometry = geometry + geometry_distillation(spaces["similar"], centred)
-        return {
-            "identity": self.products(spaces["identity"][known], batch.product[known]),
-            "triplet": recipe.triplet * batch_hard_triplet(spaces["identity"], batch.item),
-            "category": recipe.category * self.categories(spaces["category"], batch.category),
-            "similar": recipe.similar * taxonomy_contrastive(spaces["similar"], levels, recipe.level_weights),
-            "distillation": recipe.distillation * feature_distillation(features, teacher),
-            "geometry": recipe.geometry * geometry,
-        }
+        terms: dict[str, Tensor] = {}
+        if losses.triplet:
+            terms["triplet"] = losses.triplet * batch_hard_triplet(
+                spaces["identity"], batch.item, losses.triplet_scale
+            )
+        if self.softmax is not None and known.any():
+            loss = self.softmax(spaces["identity"][known], batch.product[known])
+            terms["softmax"] = losses.softmax * loss
+        if self.proxy_anchor is not None and known.any():
+            loss = self.proxy_anchor(spaces["identity"][known], batch.product[known])
+            terms["proxy_anchor"] = losses.proxy_anchor * loss
+        if losses.category and self.directions:
+            terms["category"] = losses.category * self._category(spaces["category"], batch)
+        if losses.similar:
+            levels = [batch.item, *(batch.labels[c] for c in reversed(self.recipe.taxonomy))]
+            terms["similar"] = losses.similar * taxonomy_contrastive(
+                spaces["similar"], torch.stack(levels), self.level_weights
+            )
+        terms |= self._kept(features, spaces, batch)
+        return terms
+
+    def _category(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """Mean over the label columns that occur in the batch."""
+        losses = self.recipe.losses
+        parts = []
+        for column, directions in self.directions.items():
+            labels = batch.labels[column]
+            has = labels != UNKNOWN
+            if has.any():
+                logits = vectors[has] @ F.normalize(directions, dim=1).T / losses.temperature
+                parts.append(F.cross_entropy(logits, labels[has], label_smoothing=losses.smoothing))
+        return torch.stack(parts).mean() if parts else vectors.new_zeros(())
+
+    def _kept(self, features: Tensor, spaces: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        losses, teacher = self.recipe.losses, self.teacher[batch.rows]
+        terms = {}
+        if losses.distillation:
+            terms["distillation"] = losses.distillation * feature_distillation(features, teacher)
+        if losses.geometry:
+            centred = teacher - self.teacher_mean
+            kept = [geometry_distillation(spaces[space], centred) for space in ("identity", "similar")]
+            terms["geometry"] = losses.geometry * torch.stack(kept).sum()
+        return terms
 
 
 def features_of(embedder: Embedder, pictures: Tensor) -> Tensor:
@@ -77,7 +134,10 @@ def features_of(embedder: Embedder, pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _start_at_class_means(proxies: NormalizedSoftmaxLoss, vectors: Tensor, labels: Tensor) -> None:
-    """Set each class's proxy to the mean direction of its examples. (M, D), (M,) integers from 0."""
-    for label in range(proxies.W.shape[1]):
-        proxies.W[:, label] = F.normalize(vectors[labels == label].mean(dim=0), dim=0)
+def _class_means(vectors: Tensor, labels: Tensor, classes: int) -> nn.Parameter:
+    """The mean direction of each class's examples. (M, D), (M,) -> (classes, D), unit norm."""
+    has = labels != UNKNOWN
+    sums = vectors.new_zeros(classes, vectors.shape[1]).index_add_(
+        0, labels[has].to(vectors.device), vectors[has]
+    )
+    return nn.Parameter(F.normalize(sums, dim=1))

@@ -18,15 +18,15 @@ def taxonomy_contrastive(
 ) -> Tensor:
     """Weighted mean over the levels.
 
-    `embeddings` (N, D), unit norm; `levels` (L, N) integer labels, one row a level; `weights` (L,). A level
-    in which no anchor has a positive counts 0.
+    `embeddings` (N, D), unit norm; `levels` (L, N) integer labels, one row a level, negative where nobody
+    knows; `weights` (L,). A level in which no anchor has a positive counts 0.
     """
     others = ~torch.eye(embeddings.shape[0], dtype=torch.bool, device=embeddings.device)
     logits = (embeddings @ embeddings.T / temperature).masked_fill(~others, -torch.inf)
     log_share = logits.log_softmax(dim=1).masked_fill(~others, 0.0)  # (N, N): log of the pair's share
     total = embeddings.new_zeros(())
     for labels, weight in zip(levels, weights, strict=True):
-        positives = (labels[:, None] == labels[None, :]) & others
+        positives = (labels[:, None] == labels[None, :]) & others & (labels >= 0)[:, None]
         counts = positives.sum(dim=1)
         anchors = counts > 0
         per_anchor = -(log_share * positives).sum(dim=1)[anchors] / counts[anchors]

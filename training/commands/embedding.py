@@ -1,0 +1,136 @@
+"""`magpie train embedding`"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+from rich.table import Table
+
+from training import recipe_file
+from training.commands.options import examples, json_option, print_json, table_console, tell
+from training.embedding.recipe import EmbeddingRecipe
+from training.embedding.train import train
+from training.memory import keep_freed_memory
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def parse_changes(values: tuple[str, ...]) -> dict[str, str]:
+    """`key=value` words. Raises BadParameter for one without `=`."""
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r}: write KEY=VALUE, such as optimizer.lr=3e-4")
+    return dict(value.split("=", 1) for value in values)
+
+
+def find_recipe(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    """A file, or the name of one of the recipes that ship."""
+    if value is None or value.is_file():
+        return value
+    shipped = RECIPES / f"{value}.toml"
+    if shipped.is_file():
+        return shipped
+    names = [path.stem for path in RECIPES.glob("*.toml")]
+    raise click.BadParameter(f"there is no {value}{recipe_file.nearest(str(value), names)}")
+
+
+recipe_option = click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    callback=find_recipe,
+    help="A TOML file, or the name of one in training/recipes.  [default: default]",
+)
+set_option = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    help="Of torch. [default: all cores]",
+)
+
+
+@click.command(
+    "embedding",
+    epilog=examples(
+        "magpie train embedding --recipe grocery --data photos",
+        "magpie train embedding --recipe my.toml --data photos --set optimizer.lr=3e-4 --out runs/slower",
+        "magpie train embedding --recipe my.toml --data photos --out runs/slower --resume",
+        "magpie train embedding --settings                       # every setting, its default, what it means",
+    ),
+)
+@recipe_option
+@set_option
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="MAGPIE_DATA",
+    show_envvar=True,
+    help="Folder of the data sets.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: .training/runs/RECIPE]")
+@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint, exactly.")
+@threads_option
+@click.option("--track", default="", metavar="URI", help="MLflow server.  [default: a local database]")
+@click.option("--no-track", is_flag=True, help="Tell MLflow nothing; metrics.jsonl is written anyhow.")
+@click.option("--settings", is_flag=True, help="List all settings with --recipe and --set applied, and stop.")
+@json_option
+def command(
+    recipe: Path | None,
+    changes: tuple[str, ...],
+    data: Path | None,
+    out: Path | None,
+    resume: bool,
+    threads: int,
+    track: str,
+    no_track: bool,
+    settings: bool,
+    as_json: bool,
+) -> None:
+    """Train the embedder: three spaces (same item, same kind, look-alikes) on one backbone.
+
+    A recipe names the data sets and says what differs from the defaults. The pictures are checked first:
+    copies of held-out pictures, unreadable files and useless labels stop it before an hour is lost. Killed at
+    any moment, --resume goes on to the same weights. It takes a GPU where there is one.
+
+    The run folder gets checkpoint.pt, metrics.jsonl, recipe.json and data.json; `magpie export` makes a
+    bundle of it, `mlflow ui --backend-store-uri sqlite:///.training/mlflow/mlflow.db` draws its curves.
+    """
+    path = recipe or RECIPES / "default.toml"
+    chosen = recipe_file.read(EmbeddingRecipe, path, parse_changes(changes))
+    if settings:
+        print_settings(chosen, as_json=as_json)
+        return
+    if data is None:
+        raise click.UsageError("--data is missing, and so is MAGPIE_DATA: the folder of the data sets")
+    run_dir = out or Path(".training/runs") / path.stem
+    if resume and not (run_dir / "checkpoint.pt").is_file():
+        tell(f"{run_dir} has no checkpoint yet: beginning")
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    figures = train(data, run_dir, chosen, resume=resume, tracking=None if no_track else track)
+    if as_json:
+        print_json({"run": str(run_dir), "development": figures})
+        return
+    for name, value in figures.items():
+        table_console.print(f"  {name:32} recall@1 {value:.3f}", highlight=False)
+    tell(f"trained: {run_dir}; next: magpie export {run_dir} --data {data} --out .training/bundle")
+
+
+def print_settings(recipe: EmbeddingRecipe, *, as_json: bool) -> None:
+    """Every setting: its value, and what it means."""
+    if as_json:
+        print_json(asdict(recipe))
+        return
+    changed = recipe_file.differences(recipe)
+    table = Table("setting", "value", "", box=None)
+    for key, value, meaning in recipe_file.documented(recipe):
+        if key in ("data", "held_out"):
+            value = ", ".join(entry.title for entry in value)
+        table.add_row(f"[bold]{key}[/bold]" if key in changed else key, str(value), meaning)
+    table_console.print(table)

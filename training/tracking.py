@@ -1,0 +1,59 @@
+"""Where a run's numbers are kept for comparison with other runs: MLflow, in a local folder by default."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.tracking import MlflowClient
+
+FOLDER = Path(".training/mlflow")
+EXPERIMENT = "magpie-embedding"
+
+
+class MlflowTracker:
+    """One MLflow run a run folder: a resumed training goes on in the run that it began."""
+
+    def __init__(self, run_dir: Path, settings: Mapping[str, Any], uri: str = "") -> None:
+        """`uri` of a tracking server; without it a database in `FOLDER` (`mlflow ui` shows it)."""
+        if not uri:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            uri = f"sqlite:///{(FOLDER / 'mlflow.db').resolve()}"
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client = MlflowClient(tracking_uri=uri)
+        known = run_dir / "mlflow_run"
+        if known.is_file():
+            self.run_id = known.read_text().strip()
+            self._client.update_run(self.run_id, "RUNNING")
+            return
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        number = (
+            experiment.experiment_id
+            if experiment is not None
+            else self._client.create_experiment(EXPERIMENT, (FOLDER / "artifacts").resolve().as_uri())
+        )
+        self.run_id = self._client.create_run(number, run_name=run_dir.name).info.run_id
+        for name, value in settings.items():
+            self._client.log_param(self.run_id, name, str(value)[:500])
+        known.write_text(self.run_id)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `training.loop.Tracker` says."""
+        metrics = [
+            mlflow.entities.Metric(_name(name), value, mlflow.utils.time.get_current_time_millis(), step)
+            for name, value in values.items()
+        ]
+        self._client.log_batch(self.run_id, metrics)
+
+    def end(self, status: str = "FINISHED") -> None:
+        """FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(self.run_id, status)
+
+
+def _name(metric: str) -> str:
+    """MLflow takes no `@` in names."""
+    return metric.replace("@", "_at_")
