@@ -1,4 +1,4 @@
-"""The job's entry point as a process, a real training, a real S3: killed, interrupted, failing, it loses nothing."""
+"""The job's entry point as a process, a real training, a real S3: killed or interrupted, it loses nothing."""
 
 from __future__ import annotations
 

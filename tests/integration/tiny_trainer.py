@@ -1,9 +1,9 @@
-"""A real training in three seconds, with the command line of `magpie train`: stands in for it in the job's tests.
+"""A real training in three seconds, with the command line of `magpie train`: the job's tests run it.
 
     python tiny_trainer.py fail|train --data DIR --out RUN_DIR [--resume] [--step-seconds S]
 
-It learns to take noise away from the rows of DIR/rows.npy. Dropout and the shuffled rows make the random state
-count, so only an exact resume ends with the weights of an uninterrupted run.
+It learns to take noise away from the rows of DIR/rows.npy. Dropout and the shuffled rows make the random
+state count, so only an exact resume ends with the weights of an uninterrupted run.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from training.job.entry import FAILED, TRY_AGAIN, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES_WITH_QUEUES = ("Detection", "Embedding", "Search")
@@ -54,7 +57,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every statement that is granted to a function, with the name of its role or policy."""
+    """Every statement granted to a function or a training job, with the name of its role or policy."""
     for name, role in of_type("AWS::IAM::Role").items():
         for policy in role.get("Policies", []):
             for statement in policy["PolicyDocument"]["Statement"]:
@@ -143,7 +146,8 @@ def test_each_function_has_a_role_of_its_own() -> None:
 
 def test_nothing_is_granted_on_everything_but_what_aws_cannot_grant_otherwise() -> None:
     ungrantable = re.compile(
-        r"^(ec2:(Create|Delete|Describe)NetworkInterfaces?|ec2:DescribeSubnets|xray:Put\w+)$"
+        r"^(ec2:(Create|Delete|Describe)NetworkInterfaces?|ec2:DescribeSubnets|xray:Put\w+"
+        r"|ecr:GetAuthorizationToken)$"
     )
     for name, statement in statements():
         for action in as_list(statement["Action"]):
@@ -191,3 +195,129 @@ def test_search_and_api_start_from_a_snapshot() -> None:
     for name in ("SearchFunction", "ApiFunction"):
         assert FUNCTIONS[name]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
         assert FUNCTIONS[name]["AutoPublishAlias"]
+
+
+TRAINING = {name: resource for name, resource in TEMPLATE["Resources"].items() if name.startswith("Training")}
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Every logical name that a value refers to."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "Ref":
+                yield inner
+            elif key == "GetAtt":
+                yield inner.split(".")[0]
+            elif key == "Sub":
+                yield from re.findall(r"\$\{([A-Za-z0-9]+)", str(inner))
+            yield from names_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names_in(inner)
+
+
+def test_a_stack_without_training_has_nothing_of_it() -> None:
+    assert TEMPLATE["Parameters"]["Training"]["Default"] == "off"
+    assert TEMPLATE["Conditions"]["TrainingEnabled"] == {"Equals": [{"Ref": "Training"}, "on"]}
+    assert TRAINING
+    for name, resource in TEMPLATE["Resources"].items():
+        assert (resource.get("Condition") == "TrainingEnabled") == (name in TRAINING), name
+        if name not in TRAINING:
+            assert not TRAINING.keys() & set(names_in(resource)), name
+    for name, output in TEMPLATE["Outputs"].items():
+        ours = bool(TRAINING.keys() & set(names_in(output["Value"])))
+        assert (output.get("Condition") == "TrainingEnabled") == ours, name
+    # The other way round it needs the bucket and nothing else.
+    needed = {name for resource in TRAINING.values() for name in names_in(resource)}
+    others = {name for name in needed if name in TEMPLATE["Resources"] and name not in TRAINING}
+    assert others == {"Bucket"}
+
+
+def test_training_machines_are_spot_gpus_and_none_while_nothing_runs() -> None:
+    (machines,) = of_type("AWS::Batch::ComputeEnvironment").values()
+    resources = machines["ComputeResources"]
+    assert (resources["Type"], resources["AllocationStrategy"]) == ("SPOT", "SPOT_PRICE_CAPACITY_OPTIMIZED")
+    assert resources["MinvCpus"] == 0
+    assert "DesiredvCpus" not in resources
+    assert resources["Ec2Configuration"][0]["ImageType"].endswith("NVIDIA")
+    assert resources["InstanceTypes"] == {"Ref": "TrainingInstanceTypes"}
+    # A run fits: its processors are within all, its memory within the families' smallest machine (16 GiB).
+    defaults = {name: parameter.get("Default") for name, parameter in TEMPLATE["Parameters"].items()}
+    assert defaults["TrainingVcpus"] <= defaults["TrainingMaxVcpus"]
+    assert defaults["TrainingMemoryMiB"] < 15 * 1024
+
+
+def test_an_interrupted_run_is_tried_again_and_a_failing_one_is_not() -> None:
+    (job,) = of_type("AWS::Batch::JobDefinition").values()
+    rules = job["RetryStrategy"]["EvaluateOnExit"]
+    assert len(rules) <= 5  # what Batch takes
+    assert rules[0] == {"Action": "RETRY", "OnStatusReason": "Host EC2*"}
+    assert {"Action": "RETRY", "OnExitCode": str(TRY_AGAIN)} in rules
+    assert rules[-1] == {"Action": "EXIT", "OnReason": "*"}
+    assert str(FAILED) not in {rule.get("OnExitCode") for rule in rules}
+    assert job["RetryStrategy"]["Attempts"] > 1
+    assert job["Timeout"]["AttemptDurationSeconds"]
+
+
+def test_a_run_has_one_gpu_a_log_and_room_for_its_loaders() -> None:
+    (job,) = of_type("AWS::Batch::JobDefinition").values()
+    container = job["ContainerProperties"]
+    needs = {need["Type"]: need["Value"] for need in container["ResourceRequirements"]}
+    assert needs["GPU"] == "1"
+    assert container["LinuxParameters"]["SharedMemorySize"] >= 1024
+    assert container["Privileged"] is False
+    assert container["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainingLogs"}
+    assert set(names_in(container["Image"])) == {"TrainingImages"}
+
+
+def test_a_run_is_told_of_its_end_and_has_longer_than_its_own_grace() -> None:
+    (launch,) = of_type("AWS::EC2::LaunchTemplate").values()
+    script = launch["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in script
+    seconds = re.search(r"ECS_CONTAINER_STOP_TIMEOUT=(\d+)s", script)
+    assert seconds
+    grace = parse(["--run", "s3://b/training/r", "--data", "s3://b/data/d", "embedding"]).grace
+    assert 2 * grace < int(seconds[1]) < 120  # the rest is for the upload; a spot machine has two minutes
+    # cloud-init reads it as a message of parts: the boundary must be the one that is announced.
+    message = email.message_from_string(script)
+    (part,) = message.get_payload()
+    assert part.get_content_type() == "text/x-shellscript"
+    assert part.get_payload().strip().startswith("#!/bin/bash")
+
+
+def test_a_run_reads_data_and_writes_training_and_sees_nothing_of_customers() -> None:
+    granted = [
+        (action, set(names_in(target)) and str(target), statement)
+        for role, statement in statements()
+        if role == "TrainingJobRole"
+        for action in as_list(statement["Action"])
+        for target in as_list(statement["Resource"])
+    ]
+    assert granted
+    for action, target, statement in granted:
+        if action == "s3:ListBucket":
+            assert statement["Condition"] == {"StringLike": {"s3:prefix": ["data/*", "training/*"]}}
+        else:
+            folders = re.findall(r"\$\{Bucket\.Arn\}/(\w+)/\*", str(target))
+            assert folders, target
+            assert set(folders) <= ({"data", "training"} if action == "s3:GetObject" else {"training"})
+    managed = {
+        policy["Sub"].rsplit("/", 1)[-1]
+        for name, role in of_type("AWS::IAM::Role").items()
+        if name in TRAINING
+        for policy in role.get("ManagedPolicyArns", [])
+    }
+    assert managed == {"AmazonEC2ContainerServiceforEC2Role"}  # the agent's, on the machine alone
+
+
+def test_training_has_a_network_of_its_own_that_nobody_can_enter() -> None:
+    subnets = {name for name in of_type("AWS::EC2::Subnet") if name in TRAINING}
+    (machines,) = of_type("AWS::Batch::ComputeEnvironment").values()
+    assert {subnet["Ref"] for subnet in machines["ComputeResources"]["Subnets"]} == subnets
+    assert {of_type("AWS::EC2::Subnet")[name]["VpcId"]["Ref"] for name in subnets} == {"TrainingNetwork"}
+    group = of_type("AWS::EC2::SecurityGroup")["TrainingSecurityGroup"]
+    assert "SecurityGroupIngress" not in group
+    assert [rule["FromPort"] for rule in group["SecurityGroupEgress"]] == [443]
+    # The functions' network has no way out, with training or without.
+    ways_out = of_type("AWS::EC2::Route").values()
+    assert {way["RouteTableId"]["Ref"] for way in ways_out} == {"TrainingRoutes"}

@@ -140,7 +140,7 @@ def _run(job: Job, s3: Any, stop: Stop) -> int:
     if code != 0:
         tell("interrupted: the last state is in S3, another attempt goes on from it")
         return TRY_AGAIN
-    files = {name: (job.run_dir / name).stat().st_size for name in s3_folder.files_of(job.run_dir)}
+    files = {name: (job.run_dir / name).stat().st_size for name in upload.names()}
     s3_folder.write(s3, job.run, outcome.DONE, outcome.done(time.monotonic() - began, files))
     tell(f"done: {job.run}")
     return DONE
