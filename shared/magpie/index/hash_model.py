@@ -168,7 +168,7 @@ class HashModel:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls({space: _coder(space, spec, arrays) for space, spec in card.spaces.items()})
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise FailedPrecondition(f"hash model {path}: {error}") from error
 
 
