@@ -1,4 +1,4 @@
-"""Export a trained model: `python -m training.export embedder|detector --run DIR --out BUNDLE`."""
+"""Export a trained model: `python -m training.export detector --run DIR --out BUNDLE`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 
 from magpie.errors import MagpieError
 from training.detection import export as detection
-from training.embedding import export as embedding
 
-COMMANDS = (embedding, detection)
+COMMANDS = (detection,)
 
 
 def main() -> None:

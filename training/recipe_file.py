@@ -29,7 +29,7 @@ def read(kind: type[R], path: Path | None, changes: Mapping[str, str] | None = N
     """
     values = {} if path is None else table(path)
     for key, text in (changes or {}).items():
-        _put(values, key, _value_of(text))
+        put(values, key, value_of(text))
     return build(kind, values, str(path or "recipe"))
 
 
@@ -125,7 +125,8 @@ def _needed(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _put(values: dict[str, Any], key: str, value: object) -> None:
+def put(values: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key in nested tables. Raises InvalidArgument if a part of it is no table."""
     *tables, last = key.split(".")
     for name in tables:
         values = values.setdefault(name, {})
@@ -134,8 +135,8 @@ def _put(values: dict[str, Any], key: str, value: object) -> None:
     values[last] = value
 
 
-def _value_of(text: str) -> object:
-    """A TOML value; what is none is a bare word."""
+def value_of(text: str) -> object:
+    """A TOML value as a person types it; what is none is a bare word."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

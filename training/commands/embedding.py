@@ -12,7 +12,7 @@ from rich.table import Table
 
 from training import recipe_file
 from training.commands.options import examples, json_option, print_json, table_console, tell
-from training.embedding.recipe import EmbeddingRecipe
+from training.embedding.recipe import EmbeddingRecipe, read_recipe
 from training.embedding.train import train
 from training.memory import keep_freed_memory
 
@@ -102,7 +102,7 @@ def command(
     bundle of it, `mlflow ui --backend-store-uri sqlite:///.training/mlflow/mlflow.db` draws its curves.
     """
     path = recipe or RECIPES / "default.toml"
-    chosen = recipe_file.read(EmbeddingRecipe, path, parse_changes(changes))
+    chosen = read_recipe(path, parse_changes(changes))
     if settings:
         print_settings(chosen, as_json=as_json)
         return

@@ -24,6 +24,7 @@ from pathlib import Path
 from magpie.tables.csv_table import Row, Table, read_table
 from magpie.tables.problems import BadFile, Problem
 from training.datasets.example import Example
+from training.recipe_file import nearest
 
 # Columns of a catalogue that are no labels.
 NOT_LABELS = frozenset(
@@ -56,6 +57,7 @@ class DataSource:
     labels: tuple[str, ...] = ()  # label columns; empty: all that are none of NOT_LABELS
     constant: Mapping[str, str] = field(default_factory=dict)  # labels that every picture has
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> values to keep
+    credit: str = ""  # whose it is and its licence, for the cards of models that are trained on it
     folders: str = "labels"  # what the sub-folders of a folder are: `labels` or `products`
 
     @property
@@ -105,7 +107,17 @@ def _from_csv(source: DataSource, path: Path) -> list[Example]:
                 split=row.cells.get(columns.split, ""),
             )
         )
-    if not examples:
+    for column, values in source.where.items():
+        there = {row.cells[column] for row in table.rows}
+        problems += [
+            Problem(
+                1,
+                f"column `{column}`: no row has {value!r}, which `where` names{nearest(value, sorted(there))}",
+            )
+            for value in values
+            if value not in there
+        ]
+    if not examples and not problems:
         problems.append(Problem(0, f"has no rows{' that pass `where`' if source.where else ''}"))
     if problems:
         raise BadFile(str(path), problems)
@@ -141,15 +153,36 @@ def _photos(source: DataSource, path: Path, catalogue: list[Example]) -> list[Ex
 
 
 def _from_folder(source: DataSource, folder: Path) -> list[Example]:
-    """Each sub-folder is a label, or a product; loose pictures are of nothing known."""
+    """Each sub-folder is a label, or a product; loose pictures show nothing known; hidden ones are left."""
     examples = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
+        below = path.relative_to(folder).parts
+        if path.suffix.lower() not in PICTURE_SUFFIXES or any(_is_hidden(part) for part in below):
             continue
-        name = path.relative_to(folder).parts[0] if path.parent != folder else None
+        name = below[0] if len(below) > 1 else None
         labels = {"label": name} if name and source.folders == "labels" else {}
         product = name if source.folders == "products" else None
         examples.append(Example(path, source.title, product, {**source.constant, **labels}))
     if not examples:
-        raise BadFile(str(folder), [Problem(0, "has no pictures: JPEG, PNG and WebP are read")])
+        raise BadFile(str(folder), [Problem(0, "has no pictures: JPEG, PNG, WebP and HEIC are read")])
+    filled = {example.path.relative_to(folder).parts[0] for example in examples}
+    empty = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and path.name not in filled and not _is_hidden(path.name)
+    ]
+    if empty:
+        kind = source.folders.removesuffix("s")
+        raise BadFile(
+            str(folder),
+            [
+                Problem(0, f"{kind} `{name}` has no pictures: add some, or remove its folder")
+                for name in empty
+            ],
+        )
     return examples
+
+
+def _is_hidden(name: str) -> bool:
+    """What systems leave in folders: `.git`, `._photo.jpg`, `__MACOSX`."""
+    return name.startswith((".", "__"))

@@ -6,10 +6,13 @@ one value more. `training.recipe_file` reads both and refuses what is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from magpie.vision.model_card import InputSpec
+from training import recipe_file
 from training.datasets.augment import Augment
 from training.datasets.catalogue_of_cards import DataEntry
 from training.models.backbone import FILL, MEAN, SCALE
@@ -141,3 +144,15 @@ class EmbeddingRecipe:
     def __post_init__(self) -> None:
         if len(self.level_weights) != len(self.taxonomy) + 1:
             raise ValueError("`level_weights` needs one weight a level of `taxonomy` and one for the product")
+
+
+def read_recipe(path: Path, changes: Mapping[str, str] | None = None) -> EmbeddingRecipe:
+    """The recipe of a file with `changes`, dotted key -> value; a sweep's ranges in it are passed over.
+
+    Raises InvalidArgument naming the file or key, what is wrong, and the nearest valid name.
+    """
+    values = recipe_file.table(path)
+    values.pop("sweep", None)
+    for key, text in (changes or {}).items():
+        recipe_file.put(values, key, recipe_file.value_of(text))
+    return recipe_file.build(EmbeddingRecipe, values, str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -106,11 +106,18 @@ def read_pictures(
 
 
 def train(
-    root: Path, run_dir: Path, recipe: EmbeddingRecipe, *, resume: bool, tracking: str | None = ""
+    root: Path,
+    run_dir: Path,
+    recipe: EmbeddingRecipe,
+    *,
+    resume: bool,
+    tracking: str | None = "",
+    watch: Callable[[Mapping[str, float]], None] = lambda _figures: None,
 ) -> dict[str, float]:
     """Train, leaving checkpoints and metrics in `run_dir`; the last development figures.
 
-    `root` is the folder of the data sets; `tracking` an MLflow server, "" the local one, None nothing.
+    `root` is the folder of the data sets; `tracking` an MLflow server, "" the local one, None nothing;
+    `watch` is told the development figures after every epoch.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     check_run_folder(run_dir, resume=resume)
@@ -153,6 +160,7 @@ def train(
         catalogue = [example for example in pictures.train if example.catalogue]
         development = pictures.development
         figures.update(development_figures(run, recipe.model.input, development, catalogue, recipe.domains))
+        watch(figures)
         return figures
 
     tracker = None

@@ -37,10 +37,12 @@ class Embedder(nn.Module):
         """Set each head to the leading principal directions of `features` (M, 1280).
 
         A space then begins as a faithful, centred projection of what the backbone sees, not as a random one.
+        Where there are fewer pictures than dimensions, the other rows stay random.
         """
         mean = features.mean(dim=0)
         directions = torch.linalg.svd(features - mean, full_matrices=False).Vh
         for head in self.heads.values():
             assert isinstance(head, nn.Linear)
-            head.weight.copy_(directions[: head.out_features])
+            known = min(head.out_features, len(directions))
+            head.weight[:known] = directions[:known]
             head.bias.copy_(-head.weight @ mean)

@@ -79,6 +79,13 @@ def test_taxonomy_contrastive_pulls_the_same_product_nearest() -> None:
     assert product > category > department > rest
 
 
+def test_what_nobody_knows_is_no_positive() -> None:
+    vectors = unit_vectors(4, seed=2)
+    known = taxonomy_contrastive(vectors, torch.tensor([[0, 0, 1, 2]]), (1.0,))
+    unknown = taxonomy_contrastive(vectors, torch.tensor([[0, 0, -1, -1]]), (1.0,))
+    assert unknown.item() == pytest.approx(known.item())
+
+
 def test_distillation_is_zero_at_the_teacher_and_grows_away_from_it() -> None:
     teacher = unit_vectors(6, seed=1)
     near, far = teacher + 0.1 * unit_vectors(6, seed=2), unit_vectors(6, seed=3)
