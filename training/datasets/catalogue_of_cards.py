@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,10 +55,31 @@ def examples_of(entry: DataEntry, root: Path) -> list[Example]:
     source = card_of(entry.data, root)
     if entry.photos or entry.labels:
         source = replace(source, photos=entry.photos or source.photos, labels=entry.labels or source.labels)
-    examples = [e for e in read_examples(source, root) if _wanted(e, entry)]
+    everything = read_examples(source, root)
+    _refuse_unknown_names(entry, everything)
+    examples = [example for example in everything if _wanted(example, entry)]
     if not examples:
         raise InvalidArgument(entry.data, f"no picture is left by splits {entry.splits}, kind {entry.kind!r}")
     return examples
+
+
+def _refuse_unknown_names(entry: DataEntry, examples: Sequence[Example]) -> None:
+    """A misspelt split or class would quietly keep too little, or too much."""
+    splits = sorted({example.split for example in examples} - {""})
+    for split in entry.splits:
+        if split not in splits:
+            there = recipe_file.nearest(split, splits) if splits else "; its pictures have no `split`"
+            raise InvalidArgument(entry.data, f"no picture is of the split `{split}`{there}")
+    for column, values in entry.without.items():
+        known = {e.product if column == "product" else e.labels.get(column) for e in examples} - {None}
+        if not known:
+            columns = ["product", *dict.fromkeys(label for e in examples for label in e.labels)]
+            there = recipe_file.nearest(column, columns)
+            raise InvalidArgument(entry.data, f"`without`: no picture has a `{column}`{there}")
+        for value in values:
+            if value not in known:
+                there = recipe_file.nearest(value, sorted(str(name) for name in known))
+                raise InvalidArgument(entry.data, f"`without`: no picture has the {column} `{value}`{there}")
 
 
 def _wanted(example: Example, entry: DataEntry) -> bool:

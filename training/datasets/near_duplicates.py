@@ -26,7 +26,8 @@ from training.datasets.measured_picture import COLOUR_SIDE, Measured, pixels_of
 from training.datasets.perceptual_hash import SIDE, distances
 
 MAX_BITS = 10  # of 64 that may differ
-MIN_CORRELATION = 0.97  # of luma and of colour
+MIN_CORRELATION = 0.97  # of luma, at 32 x 32
+MAX_LUMA, MAX_CHROMA = 48.0, 20.0  # levels of [0, 255] by which any part may differ, at 8 x 8
 MIN_DEVIATION = 3.0  # levels of luma: below, a picture shows nothing that could be compared
 _ROWS, _COLUMNS = 512, 16384  # hashes compared at once: 64 MB
 _PAIRS = 4096  # candidates compared at once: 32 MB
@@ -60,13 +61,13 @@ def _pairs(pictures: Sequence[Measured]) -> Iterator[tuple[int, int]]:
     if not pictures:
         return
     luma = np.stack([pixels_of(picture.luma, SIDE * SIDE) for picture in pictures])  # (N, 1024)
-    colour = np.stack([pixels_of(picture.colour, COLOUR_SIDE**2 * 3) for picture in pictures])  # (N, 192)
+    colour = np.stack([pixels_of(picture.colour, COLOUR_SIDE**2, 3) for picture in pictures])  # (N, 64, 3)
     # One at a time: as float32 the whole would be four times as large.
     drawn = np.flatnonzero([row.std() >= MIN_DEVIATION for row in luma])
     hashes = np.array([picture.phash for picture in pictures], np.uint64)
     for one, other in ((drawn[i], drawn[j]) for i, j in _candidates(hashes[drawn])):
         same = correlations(luma[one], luma[other]) >= MIN_CORRELATION
-        same &= correlations(colour[one], colour[other]) >= MIN_CORRELATION
+        same &= _same_colours(colour[one], colour[other])
         yield from zip(one[same].tolist(), other[same].tolist(), strict=True)
 
 
@@ -90,6 +91,16 @@ def correlations(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[
     product: NDArray[np.float32] = np.einsum("nd,nd->n", a, b)
     np.divide(product, norm, out=product, where=norm > 0)
     return product
+
+
+def _same_colours(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n, d, 3) and (n, d, 3) RGB -> (n,), by the farthest of the d parts."""
+    difference = some.astype(np.float32) - others  # of the colours is that of their luma and chroma: linear
+    luma = difference @ np.array([0.299, 0.587, 0.114], np.float32)  # (n, d), ITU-R BT.601
+    blue, red = 0.564 * (difference[..., 2] - luma), 0.713 * (difference[..., 0] - luma)
+    near = (np.abs(luma) <= MAX_LUMA) & (np.abs(blue) <= MAX_CHROMA) & (np.abs(red) <= MAX_CHROMA)
+    result: NDArray[np.bool_] = near.all(axis=1)
+    return result
 
 
 class _Joined:

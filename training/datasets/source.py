@@ -108,14 +108,10 @@ def _from_csv(source: DataSource, path: Path) -> list[Example]:
             )
         )
     for column, values in source.where.items():
-        there = {row.cells[column] for row in table.rows}
+        there = sorted({row.cells[column] for row in table.rows})
+        absent = [value for value in values if value not in there]
         problems += [
-            Problem(
-                1,
-                f"column `{column}`: no row has {value!r}, which `where` names{nearest(value, sorted(there))}",
-            )
-            for value in values
-            if value not in there
+            Problem(1, f"`{column}` is nowhere {v!r} as `where` says{nearest(v, there)}") for v in absent
         ]
     if not examples and not problems:
         problems.append(Problem(0, f"has no rows{' that pass `where`' if source.where else ''}"))
