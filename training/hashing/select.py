@@ -82,11 +82,12 @@ def fit_hash(
     collection out. `tell` hears of each step.
 
     Returns the model, and a report: `rule`, `judged_by`, `shortlist`, `chosen` (space -> method, bits, score
-    of every method) and `table` (rows as of measure.Row, with `best`: of the methods at these bits, and
-    `kept`: in the model). Raises InvalidArgument if spaces differ, a query is a training vector too, or there
-    is too little of either.
+    of every method) and `table` (rows as of measure.Row, with `best`: of the methods at these bits,
+    `at_bits_kept`, and `kept`: in the model). Queries that are training vectors too would say nothing: they
+    are left out. Raises InvalidArgument if spaces differ or there is too little of either.
     """
     _check(vectors, queries, datasets)
+    queries = {space: _not_among(rows, vectors[space], space) for space, rows in queries.items()}
     wanted = bits_of(list(vectors), bits)
     coders: dict[str, Coder] = {}
     table: list[dict[str, Any]] = []
@@ -106,7 +107,12 @@ def fit_hash(
                 coders[space] = fitted[best]
                 chosen[space] = {"method": best, "bits": count, "scores": scores}
             table += [
-                {**asdict(row), "kept": row.method == best and count == number, "best": row.method == best}
+                {
+                    **asdict(row),
+                    "best": row.method == best,
+                    "at_bits_kept": count == number,
+                    "kept": row.method == best and count == number,
+                }
                 for row in rows
             ]
     report = {
@@ -176,9 +182,12 @@ def _check(
             raise InvalidArgument(space, "a vector is not finite")
         if datasets is not None and len(datasets) != len(rows):
             raise InvalidArgument("datasets", f"{len(datasets)} names for {len(rows)} vectors")
-        known = {row.tobytes() for row in np.ascontiguousarray(rows, np.float32)}
-        both = sum(row.tobytes() in known for row in np.ascontiguousarray(asked, np.float32))
-        if both:
-            raise InvalidArgument(
-                "queries", f"{both} of {len(asked)} are training vectors too: a recall on them says nothing"
-            )
+
+
+def _not_among(queries: Vectors, vectors: Vectors, space: str) -> Vectors:
+    """The queries that are no training vectors. Raises InvalidArgument if none is left."""
+    known = {row.tobytes() for row in np.ascontiguousarray(vectors, np.float32)}
+    new = [row.tobytes() not in known for row in np.ascontiguousarray(queries, np.float32)]
+    if not any(new):
+        raise InvalidArgument(space, "all queries are training vectors too: a recall on them says nothing")
+    return queries[np.array(new)]
