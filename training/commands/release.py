@@ -91,11 +91,11 @@ def command(
 
     The candidate must load, its models must match their cards and give what they gave at export, and its
     customers' ranking configs must fit its spaces. Then both bundles answer the queries of every protected
-    set of the suite. The candidate is refused, with exit code 1, if recall@1 or nDCG@10 is significantly worse
-    on one of them, or falls by more than 5 points on a set with too few queries to tell.
+    set of the suite. The candidate is refused, with exit code 1, if recall@1 or nDCG@10 is significantly
+    worse on one of them, or falls by more than 5 points on a set with too few queries to tell.
 
-    A release writes `release.json` into the candidate (figures, reasons, the SHA-256 of every file), copies it
-    into place, and keeps what was there as CURRENT.previous. If it is killed, nothing is lost: the next
+    A release writes `release.json` into the candidate (figures, reasons, the SHA-256 of every file), copies
+    it into place, and keeps what was there as CURRENT.previous. If it is killed, nothing is lost: the next
     `magpie release`, or `magpie release --recover`, clears up.
     """
     if [candidate is not None, rollback, only_recover].count(True) != 1:
@@ -174,13 +174,11 @@ def _recover(current: Path) -> None:
 
 def _tell_state(current: Path, as_json: bool) -> None:
     """What is in place now, and whether it is as it was released."""
-    state = {"current": _identity(current), "previous": _identity(previous_of(current))}
+    now, before = _identity(current), _identity(previous_of(current))
     if as_json:
-        print_json(state)
+        print_json({"current": now, "previous": before})
     else:
-        tell(
-            f"in place at {current}: {state['current'] or 'nothing'}; before: {state['previous'] or 'nothing'}"
-        )
+        tell(f"in place at {current}: {now or 'nothing'}; before: {before or 'nothing'}")
 
 
 def _identity(folder: Path) -> str | None:

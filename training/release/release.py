@@ -18,7 +18,7 @@ from training.release.gate import MARGIN, Loss, losses, warnings
 from training.release.identity import VERSION, check_identity, ids_of
 from training.release.protected_sets import protected_sets
 from training.release.record import ReleaseRecord, checksums, drop_parts, verify_release, write_whole
-from training.release.wholeness import CUSTOMERS, customers_of, whole_bundle
+from training.release.wholeness import customers_of, whole_bundle
 
 # Compares A with B (each a folder, or `imagenet`) on these sets.
 Compare = Callable[[tuple[str, str], Sequence[EvaluationSet]], Comparison]
@@ -155,7 +155,7 @@ def _check_customers(order: Order) -> None:
     if lost:
         names = sorted(lost)
         raise FailedPrecondition(
-            f"{order.current}/{CUSTOMERS} has ranking configs that the candidate lacks: {', '.join(names)}. "
+            f"{order.current} has ranking configs that the candidate lacks: {', '.join(names)}. "
             f"Fit them to the candidate (`magpie train ranking --customer {names[0]} ...`), or pass "
             + " ".join(f"`--drop-customer {name}`" for name in names)
         )

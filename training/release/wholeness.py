@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from google.protobuf import json_format
-
-from magpie.errors import FailedPrecondition, InvalidArgument, MagpieError
+from magpie.errors import FailedPrecondition, MagpieError
 from magpie.index.hash_model import HashModel
-from magpie.ranking.config import checksum, validate
-from magpie.v1.ranking_config_pb2 import RankingConfig
+from magpie.ranking import bundled_configs
+from magpie.ranking.calibration import Calibration
 from magpie.vision.bundle import Bundle
 from training.release.goldens import detector_faults, embedder_faults
-
-CUSTOMERS = "customers"
-RANKING = "ranking.json"
 
 
 def whole_bundle(folder: Path) -> Bundle:
@@ -25,6 +20,7 @@ def whole_bundle(folder: Path) -> Bundle:
         lambda b: detector_faults(b.detector_card, b.folder),
         lambda b: embedder_faults(b.embedder_card, b.folder),
         _hash_faults,
+        _calibration_faults,
         _customer_faults,
     ]
     faults = []
@@ -41,7 +37,9 @@ def whole_bundle(folder: Path) -> Bundle:
 
 def customers_of(folder: Path) -> list[str]:
     """The customers whose ranking config lies in a bundle."""
-    return sorted(path.parent.name for path in folder.glob(f"{CUSTOMERS}/*/{RANKING}"))
+    return sorted(
+        path.parent.name for path in folder.glob(f"{bundled_configs.FOLDER}/*/{bundled_configs.FILE}")
+    )
 
 
 def _hash_faults(bundle: Bundle) -> list[str]:
@@ -57,18 +55,21 @@ def _hash_faults(bundle: Bundle) -> list[str]:
     ]
 
 
+def _calibration_faults(bundle: Bundle) -> list[str]:
+    if bundle.calibration is None:
+        return []
+    calibration = Calibration.load(bundle.folder, bundle.calibration, bundle.embedder_card.sha256)
+    unknown = set(calibration.spaces) - set(bundle.embedder_card.spaces)
+    return [f"{bundle.calibration}: the embedder has no space {space}" for space in sorted(unknown)]
+
+
 def _customer_faults(bundle: Bundle) -> list[str]:
     faults = []
     for customer in customers_of(bundle.folder):
-        path = bundle.folder / CUSTOMERS / customer / RANKING
         try:
-            config = json_format.Parse(path.read_text(), RankingConfig())
-            validate(config, bundle.embedder_card.spaces)
-        except (OSError, UnicodeDecodeError, json_format.ParseError, InvalidArgument) as error:
-            faults.append(f"{path}: {error}")
-            continue
-        if config.checksum and config.checksum != checksum(config):
-            faults.append(
-                f"{path}: its checksum is not that of its rules: it was changed after it was fitted"
-            )
+            path = bundled_configs.path_of(bundle.folder, customer)
+            calibrated = bundle.calibration is not None
+            bundled_configs.read(path, bundle.embedder_card.spaces, calibrated=calibrated)
+        except MagpieError as error:
+            faults.append(str(error))
     return faults
