@@ -243,7 +243,7 @@ def _contradictions(examples: Sequence[Example], columns: Sequence[Column]) -> l
                 if value is not None and above is not None:
                     under[value][above] += 1
             several = {value: counts for value, counts in under.items() if len(counts) > 1}
-            if several and len(several) <= (1 - FUNCTIONAL) * len(under):
+            if several and len(under) - len(several) >= FUNCTIONAL * len(under):
                 found += [
                     Contradiction(
                         fine.name, value, coarse.name, tuple(ClassCount(*c) for c in counts.most_common())

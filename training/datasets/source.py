@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from magpie.tables.csv_table import Row, Table, read_table
 from magpie.tables.problems import BadFile, Problem
@@ -54,6 +55,7 @@ class DataSource:
     columns: Columns = field(default_factory=Columns)
     catalogue: tuple[str, ...] = ("catalogue",)  # values of `kind` that mean the shop's own picture
     photo: tuple[str, ...] = ("photo",)  # and those that mean a photo
+    kind: Literal["catalogue", "photo"] = "catalogue"  # of products' pictures in rows that do not say
     labels: tuple[str, ...] = ()  # label columns; empty: all that are none of NOT_LABELS
     constant: Mapping[str, str] = field(default_factory=dict)  # labels that every picture has
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> values to keep
@@ -93,6 +95,7 @@ def _from_csv(source: DataSource, path: Path) -> list[Example]:
         if not row.cells[columns.image] or not image.is_file():
             problems.append(Problem(row.line, f"`{columns.image}`: there is no file {image}"))
         kind = row.cells.get(columns.kind, "")
+        of_catalogue = kind in source.catalogue if kind else source.kind == "catalogue"
         if kind and kind not in (*source.catalogue, *source.photo):
             known = ", ".join((*source.catalogue, *source.photo))
             problems.append(Problem(row.line, f"`{columns.kind}` is {kind!r}, must be one of {known}"))
@@ -102,7 +105,7 @@ def _from_csv(source: DataSource, path: Path) -> list[Example]:
                 dataset=source.title,
                 product=row.cells.get(columns.product_id) or None,
                 labels=_labels(source, table, row),
-                catalogue=kind not in source.photo and columns.product_id in table.columns,
+                catalogue=of_catalogue and columns.product_id in table.columns,
                 source=row.cells.get(columns.source) or None,
                 split=row.cells.get(columns.split, ""),
             )
