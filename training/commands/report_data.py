@@ -137,7 +137,7 @@ def _print(found: DataReport) -> None:
     for dataset in found.datasets:
         _print_dataset(dataset)
     groups = found.near_duplicates
-    _say(f"copies: {len(groups)} photographs are there several times, {len(found.across)} across splits")
+    _say(f"photographs that are there several times: {len(groups)}, across splits: {len(found.across)}")
     for group in sorted(groups, key=lambda g: not g.across)[:NAMED]:
         how = "same bytes" if group.same_bytes else "saved again"
         said = [how, *(["ACROSS SPLITS"] if group.across else ())]

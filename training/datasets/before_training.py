@@ -166,7 +166,7 @@ def _small_classes(trained: DataReport, columns: Collection[str]) -> Iterator[st
         for column in dataset.columns:
             if column.name == PRODUCT and column.single and column.most > 1:
                 yield (
-                    f"{_many(len(column.single), 'product')} of {dataset.name} have one picture and are left "
+                    f"{_many(len(column.single), 'product')} of {dataset.name} with one picture only, left "
                     f"out of the triplets: add a photo of {_names(column.single)}"
                 )
             used = column.name != PRODUCT and (not columns or column.name in columns)

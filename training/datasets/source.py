@@ -6,7 +6,7 @@ The CSV has the columns of `magpie index` and a few that only training reads:
 |---|---|
 | image | needed; relative to the file |
 | product_id | what it shows; empty where nobody knows |
-| kind | `catalogue` for the shop's own picture, `photo` for one that somebody took; without it `catalogue` |
+| kind | `catalogue` for the shop's own picture, `photo` for one that somebody took; else as the card says |
 | split | `train`, `dev`, `test` or any other word that a recipe names |
 | source | who took it: the sender, the shop, the agency |
 | label, category, any other | a label, unless `labels` names the ones to take |

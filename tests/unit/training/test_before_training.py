@@ -105,7 +105,7 @@ def test_a_label_column_that_is_all_unique_is_refused_if_it_is_used(shop: list[E
 def test_products_of_one_picture_are_left_out_but_some_need_two(shop: list[Example], tmp_path: Path) -> None:
     lone = more(tmp_path, 99, product="product-9", labels={"category": "tea", "department": "food"})
     (warning,) = check([*shop, lone]).warnings
-    assert "1 product of shop have one picture and are left out of the triplets" in warning
+    assert "1 product of shop with one picture only, left out of the triplets" in warning
     assert "add a photo of product-9" in warning
 
     catalogue = [example for example in shop if example.catalogue]

@@ -222,7 +222,7 @@ def test_the_command_reports_and_refuses(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     for part in (
         "shop: 16 pictures, 12 photos and 4 of the catalogue; train 12, val 4",
-        "1 photographs are there several times, 1 across splits",
+        "photographs that are there several times: 1, across splits: 1",
         "saved again, ACROSS SPLITS, different labels",
         "unreadable files: 1",
         "training would refuse this",
