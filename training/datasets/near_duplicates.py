@@ -7,10 +7,11 @@ photograph and its copy. So candidates are compared pixel by pixel, as small pic
 colour for variants of a product that differ by nothing else.
 
 Measured on 6,906 photos of groceries, clothes and figures: of 24 million pairs three pass, each one
-photograph saved twice or two that cannot be told from that; the nearest photographs of different things have
-a luma correlation of .969. Of 300 of them saved again, found are: as JPEG of quality 10 or better, at half
-size, or stretched by 10 %, all; 20 % brighter .997; at a quarter of the size .990; with 1 % cut off each
-side .977. With more than 2 % cut off each side it is another picture here.
+photograph saved twice or two that cannot be told from that; the nearest photographs of different things
+have a luma correlation of .969. Of 300 of them saved again, found are: as JPEG of quality 10 or better, at
+half size, or stretched by 10 %, all; 20 % brighter .997; with colours 30 % stronger .917; at a quarter of
+the size .990; with 1 % cut off each side .977. With more than 2 % cut off each side it is another picture
+here.
 """
 
 from __future__ import annotations
