@@ -6,9 +6,10 @@ divergence of the bits from fair coins, which is the evidence lower bound up to 
 Stochastic Generative Hashing, ICML 2017; Shen et al., NASH, ACL 2018). The gradient passes the draw straight
 through (Bengio et al. 2013). Serving keeps the encoder and takes the likelier value of each bit.
 
-The encoder begins as ITQ where there are fewer bits than dimensions and as a tight frame where there are
-more, the better of the two in each case. A part of each batch are random directions, so that the frame stays
-one in directions that the training vectors do not take, but goods of another shop may.
+The encoder begins as ITQ where there are fewer bits than dimensions and as a tight frame elsewhere, the
+better of the two in each case. Two things keep it good for goods unlike those that it is fitted to: it has no
+thresholds, since the mean of other goods' vectors is another one (what costs ITQ most there), and a part of
+each batch are random directions, so that the frame stays one where the training vectors do not reach.
 """
 
 from __future__ import annotations
@@ -36,10 +37,9 @@ class Settings:
     steps: int = 800
     batch: int = 512
     rate: float = 2e-3  # Adam's, falling to 0 along a cosine
-    kl_weight: float = (
-        0.3  # of the mean over bits, beside the reconstruction error as a share of the variance
-    )
-    random_share: float = 0.5  # of a batch that are random directions
+    kl_weight: float = 0.3  # of the mean over bits, beside the error as a share of the squared length
+    random_share: float = 0.25  # of a batch that are random directions
+    thresholds: bool = False  # also learn biases
     hidden: int = 0  # units of a hidden layer (tanh); 0: the encoder is linear
     certainty: float = 2.0  # standard deviation of the logits at the start
 
@@ -50,13 +50,16 @@ class Autoencoder(nn.Module):
     def __init__(self, start: Coder, settings: Settings) -> None:
         super().__init__()
         dimension, bits = start.weights[0].shape
-        weight, bias = torch.from_numpy(start.weights[0]), torch.from_numpy(start.biases[0])
-        self.hidden = nn.Linear(dimension, settings.hidden) if settings.hidden else None
-        self.logits = nn.Linear(settings.hidden or dimension, bits)
-        self.decoder = nn.Linear(bits, dimension)
-        if not settings.hidden:
-            _fill(self.logits, weight.T, bias)
-        _fill(self.decoder, weight / bits**0.5, torch.zeros(dimension))
+        weight, bias = torch.from_numpy(start.weights[0]), settings.thresholds
+        self.hidden = nn.Linear(dimension, settings.hidden, bias) if settings.hidden else None
+        self.logits = nn.Linear(settings.hidden or dimension, bits, bias)
+        self.decoder = nn.Linear(bits, dimension, bias)
+        with torch.no_grad():
+            if not settings.hidden:
+                self.logits.weight.copy_(weight.T)
+            self.decoder.weight.copy_(weight)
+            for layer in (self.logits, self.decoder) if bias else ():
+                layer.bias.zero_()
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Logits (B, bits)."""
@@ -78,7 +81,7 @@ class Autoencoder(nn.Module):
         return Coder(
             METHOD,
             tuple(np.ascontiguousarray(layer.weight.detach().numpy().T) for layer in layers),
-            tuple(layer.bias.detach().numpy().copy() for layer in layers),
+            tuple(_bias(layer) for layer in layers),
         )
 
 
@@ -89,7 +92,10 @@ def fit(vectors: NDArray[np.float32], bits: int, seed: int, settings: Settings |
     """
     settings = settings or Settings()
     generator = torch.Generator().manual_seed(seed)
-    start = (itq if bits < vectors.shape[1] else tight_frame).fit(vectors, bits, seed)
+    if bits < vectors.shape[1]:
+        start = itq.fit(vectors, bits, seed, centre=settings.thresholds)
+    else:
+        start = tight_frame.fit(vectors, bits, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # nn.Linear draws from the global one
         model = Autoencoder(start, settings)
@@ -97,10 +103,10 @@ def fit(vectors: NDArray[np.float32], bits: int, seed: int, settings: Settings |
     _scale(model, rows, settings)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    variance = (rows - rows.mean(dim=0)).square().sum(dim=1).mean().clamp(min=1e-12)
+    size = rows.square().sum(dim=1).mean().clamp(min=1e-12)  # 1 for unit vectors
     for _ in range(settings.steps):
         error, divergence = model.losses(_batch(rows, settings, generator), generator)
-        loss = error / variance + settings.kl_weight * divergence / bits
+        loss = error / size + settings.kl_weight * divergence / bits
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -122,12 +128,11 @@ def _scale(model: Autoencoder, rows: Tensor, settings: Settings) -> None:
     """Logits of the certainty wanted, and the best multiple of the decoder for their signs."""
     scale = settings.certainty / model.encode(rows).std().clamp(min=1e-12)
     model.logits.weight.mul_(scale)
-    model.logits.bias.mul_(scale)
     remade = model.decoder(model.encode(rows).sign())
     model.decoder.weight.mul_((rows * remade).sum() / remade.square().sum().clamp(min=1e-12))
 
 
-@torch.no_grad()
-def _fill(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
+def _bias(layer: nn.Linear) -> NDArray[np.float32]:
+    if layer.bias is None:
+        return np.zeros(layer.out_features, np.float32)
+    return layer.bias.detach().numpy().copy()

@@ -25,12 +25,12 @@ LARGEST_SAMPLE = 20_000  # vectors that are fitted to; more change nothing but t
 Matrix = NDArray[np.float64]
 
 
-def fit(vectors: NDArray[np.float32], bits: int, seed: int) -> Coder:
-    """A coder for vectors (N, d)."""
+def fit(vectors: NDArray[np.float32], bits: int, seed: int, *, centre: bool = True) -> Coder:
+    """A coder for vectors (N, d). Without `centre` it takes them as they lie."""
     rng = np.random.default_rng(seed)
     if len(vectors) > LARGEST_SAMPLE:
         vectors = vectors[rng.choice(len(vectors), LARGEST_SAMPLE, replace=False)]
-    mean = vectors.mean(axis=0, dtype=np.float64)
+    mean = vectors.mean(axis=0, dtype=np.float64) * centre
     centred = vectors - mean  # (N, d)
     components = principal_components(centred, bits)  # (d, c)
     projected = centred @ components  # (N, c)

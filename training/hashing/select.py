@@ -190,4 +190,5 @@ def _not_among(queries: Vectors, vectors: Vectors, space: str) -> Vectors:
     new = [row.tobytes() not in known for row in np.ascontiguousarray(queries, np.float32)]
     if not any(new):
         raise InvalidArgument(space, "all queries are training vectors too: a recall on them says nothing")
-    return queries[np.array(new)]
+    left: Vectors = queries[np.array(new)]
+    return left

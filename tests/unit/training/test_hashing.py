@@ -69,10 +69,10 @@ def test_itq_centres_and_takes_the_principal_components() -> None:
     assert np.isclose((outputs.astype(np.float64) ** 2).sum(), largest.sum(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("hidden", [0, 24])
-def test_the_autoencoders_coder_is_its_encoder(hidden: int) -> None:
+@pytest.mark.parametrize(("hidden", "thresholds"), [(0, False), (0, True), (24, True)])
+def test_the_autoencoders_coder_is_its_encoder(hidden: int, thresholds: bool) -> None:
     vectors = clustered(200, 16, 5)
-    settings = Settings(hidden=hidden)
+    settings = Settings(hidden=hidden, thresholds=thresholds)
     model = Autoencoder(tight_frame.fit(vectors, 64, 0), settings)
     coder = model.coder()
     assert (coder.card.hidden, coder.card.bits, coder.card.dimension) == (hidden, 64, 16)
@@ -86,7 +86,7 @@ def test_the_autoencoders_coder_is_its_encoder(hidden: int) -> None:
 
 def test_the_loss_is_error_and_divergence_from_fair_coins() -> None:
     vectors = torch.from_numpy(clustered(50, 16, 6))
-    model = Autoencoder(tight_frame.fit(vectors.numpy(), 64, 0), Settings())
+    model = Autoencoder(tight_frame.fit(vectors.numpy(), 64, 0), Settings(thresholds=True))
     with torch.no_grad():
         model.logits.weight.mul_(1e4)  # every bit is sure: drawn or not, it is the same
         error, divergence = model.losses(vectors, torch.Generator().manual_seed(0))
