@@ -20,6 +20,7 @@ from training.datasets.measured_picture import measure_all
 from training.datasets.report import DataReport, DataSetReport, report
 from training.datasets.report_page import render
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 CACHE = Path(".training/pictures.jsonl")
 # Splits that nobody trains on, where no recipe says otherwise.
 HELD_OUT = frozenset({"dev", "development", "eval", "queries", "query", "test", "val", "valid", "validation"})
@@ -31,15 +32,15 @@ HELD_OUT = frozenset({"dev", "development", "eval", "queries", "query", "test", 
         "magpie report-data shop/catalogue.csv",
         "magpie report-data photos/ --html report.html        # a folder, each sub-folder a class",
         "magpie report-data grocery-store clothing-top10 --data ../data",
-        "magpie report-data --recipe training/recipes/default.toml --data ../data --check",
+        "magpie report-data --recipe default --data ../data --check",
     ),
 )
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
     "--recipe",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="R.toml",
-    help="The data sets of a recipe, divided as it says.",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="RECIPE",
+    help="The data sets of a recipe: a TOML file, or the name of one in training/recipes.",
 )
 @click.option(
     "--data",
@@ -111,7 +112,8 @@ def _of_recipe(path: Path, root: Path) -> tuple[list[Example], list[Example], tu
     """The same of a recipe, whose development pictures are still among those to train on."""
     from training.embedding.recipe import read_recipe  # noqa: PLC0415 - it loads torch
 
-    recipe = read_recipe(path)
+    shipped = RECIPES / f"{path}.toml"
+    recipe = read_recipe(shipped if shipped.is_file() and not path.is_file() else path)
     train = [example for entry in recipe.data for example in examples_of(entry, root)]
     held_out = [example for entry in recipe.held_out for example in examples_of(entry, root)]
     return train, held_out, tuple(dict.fromkeys((*recipe.taxonomy, *recipe.domains)))
