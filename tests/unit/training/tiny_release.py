@@ -76,12 +76,12 @@ def _detector_golden(folder: Path, card: ModelCard) -> None:
     np.savez_compressed(folder / "detector.golden.npz", squares=squares, **images, **outputs)
 
 
-def shop(data: Path, products: int = 60) -> Path:
+def shop(data: Path, products: int = 40) -> Path:
     """A catalogue of plain colours and a photo of each that is a little off; returns the suite over them."""
     folder = data / "shop"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    colours = rng.integers(20, 236, (products, 3))
+    colours = _distinct_colours(rng, products)
     rows = [("image", "product_id", "category")]
     queries = [("image", "product_id")]
     for number, colour in enumerate(colours):
@@ -96,6 +96,16 @@ def shop(data: Path, products: int = 60) -> Path:
     suite = data / "suite.toml"
     suite.write_text(SUITE)
     return suite
+
+
+def _distinct_colours(rng: np.random.Generator, number: int) -> list[np.ndarray]:
+    """At least 4.6 degrees apart as seen from black, which is how the embedder compares them."""
+    colours: list[np.ndarray] = []
+    while len(colours) < number:
+        one = rng.integers(40, 236, 3)
+        if all(one @ c < 0.9968 * np.linalg.norm(one) * np.linalg.norm(c) for c in colours):
+            colours.append(one)
+    return colours
 
 
 def _paint(path: Path, colour: np.ndarray) -> None:
