@@ -96,7 +96,7 @@ def whole(
     code, said = place.run("train")
     assert code == entry.DONE, said
     done = json.loads(place.read(outcome.DONE))
-    assert {"checkpoint.pt", "metrics.jsonl", "log.txt", "data.json"} <= set(done["files"])
+    assert {"checkpoint.pt", "metrics.jsonl", "log.txt", entry.DATA_SEEN} <= set(done["files"])
     assert set(done["files"]) | {outcome.DONE} == place.names()
     return place.weights(), place.read("metrics.jsonl").decode().splitlines()
 

@@ -36,7 +36,7 @@ from training.job.s3_folder import S3Folder, Transfer
 from training.job.trainer_process import TrainerProcess
 
 DONE, FAILED, TRY_AGAIN = 0, 1, 75  # 75: EX_TEMPFAIL of sysexits.h; the job definition retries it
-DATA_SEEN = "data.json"  # in the run folder: which data the run began with
+DATA_SEEN = "job_data.json"  # in the run folder: which data the run began with
 _OURS = ".magpie-job"  # marks a work folder whose contents we may replace
 _POLL_SECONDS = 0.1
 _PROGRESS_SECONDS = 10.0
@@ -140,7 +140,7 @@ def _run(job: Job, s3: Any, stop: Stop) -> int:
     if code != 0:
         tell("interrupted: the last state is in S3, another attempt goes on from it")
         return TRY_AGAIN
-    files = {name: (job.run_dir / name).stat().st_size for name in upload.names()}
+    files = {name: (job.run_dir / name).stat().st_size for name in s3_folder.files_of(job.run_dir)}
     s3_folder.write(s3, job.run, outcome.DONE, outcome.done(time.monotonic() - began, files))
     tell(f"done: {job.run}")
     return DONE

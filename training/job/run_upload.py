@@ -16,8 +16,6 @@ from typing import Any
 from training.job.s3_folder import S3Folder, files_of, upload
 
 CHECKPOINT = "checkpoint.pt"  # what the trainer resumes from
-# The id of a run in the MLflow database of one machine means nothing on the next; metrics.jsonl goes along.
-OF_THIS_MACHINE = frozenset({"mlflow_run"})
 
 
 class RunUpload:
@@ -27,13 +25,9 @@ class RunUpload:
         self._s3, self._folder, self._run_dir, self._staging = s3, folder, run_dir, staging
         self._uploaded = {name: _version((run_dir / name).stat()) for name in files_of(run_dir)}
 
-    def names(self) -> list[str]:
-        """The files that belong in S3."""
-        return [name for name in files_of(self._run_dir) if name not in OF_THIS_MACHINE]
-
     def now(self) -> list[str]:
         """Upload; the names that went up. Raises Magpie's errors, and OSError without room for copies."""
-        names = sorted(self.names(), key=lambda name: name != CHECKPOINT)
+        names = sorted(files_of(self._run_dir), key=lambda name: name != CHECKPOINT)
         shutil.rmtree(self._staging, ignore_errors=True)
         copies = {}
         for name in names:
