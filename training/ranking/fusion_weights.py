@@ -97,6 +97,6 @@ def simplex(spaces: int, first: Weights) -> NDArray[np.float64]:
     points = {steps: comb(steps + spaces - 1, spaces - 1) for steps in STEPS}
     steps = next((steps for steps in STEPS if points[steps] <= MAX_POINTS), STEPS[-1])
     bars = np.array(list(combinations(range(steps + spaces - 1), spaces - 1)), np.intp)
-    bars = bars.reshape(-1, spaces - 1)
+    bars = bars.reshape(points[steps], spaces - 1)
     edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), steps + spaces - 1)])
     return np.vstack([first, (np.diff(edges, axis=1) - 1) / steps])
