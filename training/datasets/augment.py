@@ -1,10 +1,10 @@
 """What a camera and a hand do to a picture, for training only.
 
-Two steps. `frame` turns, crops and shrinks one picture, and puts another ground behind a catalogue picture; it
-ends with serving's own resize (`magpie.vision.preprocess.Letterbox`). `photograph` changes the light, blurs,
-covers and compresses a batch of squares: kornia for what it has, Pillow for a true JPEG codec, which is twenty
-times as fast as a differentiable one. All draws follow the generator that is given, so that a batch depends on
-its seed alone.
+Two steps. `frame` turns, crops and shrinks one picture, and makes a heap or another ground out of a catalogue
+picture; it ends with serving's own resize (`magpie.vision.preprocess.Letterbox`). `photograph` changes the
+light, blurs, covers and compresses a batch of squares: kornia for what it has, Pillow for a true JPEG codec,
+which is twenty times as fast as a differentiable one. All draws follow the generator that is given, so that a
+batch depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import kornia.augmentation as K  # noqa: N812 - as its documentation writes it
+import kornia.augmentation as K
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from magpie.synthesis.backgrounds import background
 from magpie.synthesis.cutout import cut_from_white
@@ -40,7 +40,8 @@ class Augment:
     rotates: float = 0.4
     rotation: float = 20.0  # degrees, either way
     flip: float = 0.5
-    background: float = 0.5  # another ground behind a catalogue picture on white
+    background: float = 0.35  # another ground behind a catalogue picture on white
+    heap: float = 0.35  # many of it in a heap, as in a shop's bin, out of a catalogue picture on white
     # The light and the lens
     light: float = 0.9  # brightness, contrast, saturation
     strength: float = 0.35  # of each, either way
@@ -57,8 +58,8 @@ class Augment:
         self, image: Image.Image, letterbox: Letterbox, rng: np.random.Generator, catalogue: bool = False
     ) -> Pixels:
         """One picture -> (size, size, 3) uint8."""
-        if catalogue and rng.random() < self.background:
-            image = _on_another_ground(image, rng)
+        if catalogue:
+            image = self._rearranged(image, rng)
         if rng.random() < self.rotates:
             degrees = rng.uniform(-self.rotation, self.rotation)
             image = image.rotate(
@@ -102,6 +103,22 @@ class Augment:
             K.RandomErasing((0.02, 0.2), (0.4, 2.5), value=0.5, p=self.covers),
         )
 
+    def _rearranged(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """What stands on white, as a heap or on a drawn ground; other pictures as they are."""
+        draw = rng.random()
+        cutout = cut_from_white(image) if draw < self.background + self.heap else None
+        if cutout is None:
+            return image
+        size = max(image.size)
+        ground = background(rng, size, size)
+        if draw < self.heap:
+            return _heap(cutout, ground, rng)
+        longer = round(size * rng.uniform(0.6, 1.0))
+        small = ImageOps.contain(cutout, (longer, longer))
+        left, top = (int(rng.integers(size - side + 1)) for side in small.size)
+        ground.paste(small, (left, top), small)
+        return ground
+
     def _region(self, image: Image.Image, rng: np.random.Generator) -> Region:
         area = rng.uniform(*self.area)
         stretch = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1]))) ** 0.5
@@ -111,16 +128,21 @@ class Augment:
         return (left, top, left + width, top + height)
 
 
-def _on_another_ground(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """What stands on white, on a drawn ground of a similar size; other pictures as they are."""
-    cutout = cut_from_white(image)
-    if cutout is None:
-        return image
-    room = rng.uniform(1.0, 1.5)
-    size = (max(image.width, round(cutout.width * room)), max(image.height, round(cutout.height * room)))
-    ground = background(rng, *size)
-    left, top = (int(rng.integers(g - c + 1)) for g, c in zip(size, cutout.size, strict=True))
-    ground.paste(cutout.convert("RGB"), (left, top), cutout.getchannel("A"))
+def _heap(cutout: Image.Image, ground: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Copies of it, turned and a little brighter or darker, from the back to the front."""
+    side = ground.width * rng.uniform(0.3, 0.6)  # of one of them, px
+    upright = rng.random() < 0.5  # as packages stand on a shelf; fruit lies as it fell
+    count = int(rng.integers(6, 1 + max(7, round(2.5 * (ground.width / side) ** 2))))
+    for _ in range(count):
+        scale = rng.uniform(0.85, 1.15) * side / max(cutout.size)
+        size = (max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale)))
+        degrees = rng.normal(0, 4) if upright else rng.uniform(0, 360)
+        piece = cutout.resize(size, Image.Resampling.BILINEAR).rotate(
+            degrees, Image.Resampling.BILINEAR, expand=True
+        )
+        light = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.7, 1.1))
+        place = tuple(round(rng.uniform(0, ground.width) - side / 2) for _ in range(2))
+        ground.paste(light, place, piece.getchannel("A"))
     return ground
 
 

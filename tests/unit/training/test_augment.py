@@ -15,7 +15,7 @@ from training.datasets.augment import Augment
 LETTERBOX = Letterbox(48, 127)
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8))
 OFF = Augment(
-    crop=0, shrinks=0, quarter_turns=0, rotates=0, flip=0, background=0, light=0, white_balance=0, shadow=0,
+    crop=0, shrinks=0, quarter_turns=0, rotates=0, flip=0, background=0, heap=0, light=0, white_balance=0, shadow=0,
     blur=0, motion=0, noise=0, covers=0, jpeg=0,
 )  # fmt: skip
 FRAME = ("crop", "shrinks", "rotates", "flip", "quarter_turns")
@@ -61,15 +61,17 @@ def test_each_change_of_the_lens_changes_and_repeats(name: str) -> None:
     assert not np.array_equal(first[0], first[1])  # each picture by itself
 
 
-def test_a_catalogue_picture_gets_another_ground_and_keeps_its_product() -> None:
+@pytest.mark.parametrize("name", ["background", "heap"])
+def test_a_catalogue_picture_gets_another_ground_and_keeps_its_product(name: str) -> None:
     packshot = Image.new("RGB", (60, 60), "white")
     packshot.paste((200, 30, 30), (15, 15, 45, 45))
-    augment = replace(OFF, background=1.0)
+    augment = replace(OFF, **{name: 1.0})
     square = augment.frame(packshot, LETTERBOX, rng(3), catalogue=True)
     white = (square.min(axis=2) >= 240).mean()
-    red = (np.abs(square.astype(int) - (200, 30, 30)).max(axis=2) < 12).mean()
+    red = (square[..., 0] > 2.5 * square[..., 1]).mean()
     assert white < 0.3
     assert red > 0.08
+    assert np.array_equal(square, augment.frame(packshot, LETTERBOX, rng(3), catalogue=True))
     assert np.array_equal(
         augment.frame(packshot, LETTERBOX, rng(3)), LETTERBOX(packshot)
     )  # photos keep theirs
