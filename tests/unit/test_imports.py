@@ -32,7 +32,7 @@ ALLOWED = {
     "functions": {"magpie.bootstrap", "magpie.errors", "magpie.settings"},
     "local": {"magpie", "functions"},
     "training": {"magpie.errors", "magpie.geometry", "magpie.vision", "magpie.ranking", "magpie.synthesis"}
-    | {"magpie.evaluation", "magpie.index", "magpie.tables", "magpie.v1"},
+    | {"magpie.evaluation", "magpie.index", "magpie.settings", "magpie.tables", "magpie.v1"},
     "layer": set(),
 }
 # The pure rooms: arithmetic on values, no AWS, no Redis, no gRPC.

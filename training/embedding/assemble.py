@@ -1,0 +1,113 @@
+"""A whole bundle out of a trained run: embedder, hash model, calibration, beside a detector that there is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.vision.bundle import MANIFEST, Bundle
+from magpie.vision.model_card import ModelCard
+from training.calibration.fit import fit_calibration
+from training.datasets.example import Example
+from training.embedding.export import CARD, export_embedder
+from training.embedding.retrieval import Vectors, embed
+from training.embedding.runs import onnx_run
+from training.embedding.train import Pictures
+from training.hashing.bundle import put_in_bundle
+from training.hashing.select import fit_hash
+
+CALIBRATION = "calibration.json"
+Tell = Callable[[str], None]
+
+
+def assemble(
+    run_dir: Path, root: Path, base: Path, out: Path, *, name: str, version: str, tell: Tell
+) -> dict[str, Any]:
+    """Write a bundle to `out`, which appears whole or not at all; the reports of its parts.
+
+    The detector and its files come from the bundle `base`; the embedder from the run, exported anew; codes
+    are fitted to the training pictures and calibration to the development photos, which the run has not seen.
+    Raises FailedPrecondition if `out` exists or its name and version are those of `base`.
+    """
+    old = Bundle.load(base)
+    if out.exists():
+        raise FailedPrecondition(f"{out} exists already: choose another folder, or remove it")
+    if f"{name}@{version}" == old.id:
+        raise FailedPrecondition(
+            f"{old.id} is the bundle that the detector is taken from: vectors of two embedders must not bear "
+            "one name; choose another --version"
+        )
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in (*base.glob("detector.*"), base / old.detector_card.file):
+        shutil.copy2(file, partial)
+    tell("exporting the embedder")
+    parity, pictures = export_embedder(run_dir, root, partial, version)
+    manifest = {"name": name, "version": version, "detector": "detector.card.json", "embedder": CARD}
+    _write_manifest(partial, manifest)
+
+    card = ModelCard.load(partial / CARD)
+    run = onnx_run(card.verified_model(partial))
+    tell(f"embedding {len(pictures.train) + len(pictures.development)} pictures")
+    learnt = embed(run, card.input, pictures.train)
+    reports: dict[str, Any] = {"embedder": parity}
+    if pictures.development:
+        held_out = embed(run, card.input, pictures.development)
+        model, reports["hash"] = fit_hash(
+            learnt, None, held_out, datasets=[example.dataset for example in pictures.train], tell=tell
+        )
+        put_in_bundle(partial, model, card.training_data, reports["hash"])
+        tell("calibrating")
+        reports["calibration"] = _calibrate(partial, card, pictures, learnt, held_out)
+    else:
+        tell("no development split: the bundle has no codes and no calibration; fit them with magpie train")
+    Bundle.load(partial)
+    partial.replace(out)
+    return reports
+
+
+def _calibrate(
+    folder: Path,
+    card: ModelCard,
+    pictures: Pictures,
+    vectors: Mapping[str, Vectors],
+    held_out: Mapping[str, Vectors],
+) -> dict[str, Any]:
+    """Development photos against the catalogue pictures of all data sets, as one shop."""
+    learnt, development = pictures.train, pictures.development
+    photos = [row for row, e in enumerate(development) if e.product is not None]
+    gallery = [row for row, e in enumerate(learnt) if e.catalogue and e.product is not None]
+    shown = [_name(development[row]) for row in photos]
+    products = [_name(learnt[row]) for row in gallery]
+    try:
+        calibration, report = fit_calibration(
+            {space: held_out[space][photos] @ vectors[space][gallery].T for space in vectors},
+            np.array([[one == other for other in products] for one in shown], bool).reshape(
+                len(shown), len(products)
+            ),
+            [learnt[row].labels.get("category", "") for row in gallery],
+            product=products,
+            embedder_sha256=card.sha256,
+            fitted_on=f"{len(photos)} development photos, {len(gallery)} catalogue pictures",
+        )
+    except InvalidArgument as error:  # a shop with few photos: the bundle works, without probabilities
+        return {"left out": str(error)}
+    calibration.save(folder / CALIBRATION)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    _write_manifest(folder, {**manifest, "calibration": CALIBRATION})
+    return report.figures()
+
+
+def _name(example: Example) -> str:
+    return f"{example.dataset}/{example.product}"
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, str]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
