@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
+import torch
 from botocore.stub import ANY, Stubber
 from click.testing import CliRunner
 from PIL import Image
 
 from local import aws_server, ports
 from magpie.errors import FailedPrecondition, InvalidArgument, NotFound
+from tests.unit.training import tiny_shop
+from training import recipe_file
 from training.commands.remote import command as remote_command
+from training.embedding.recipe import EmbeddingRecipe, read_recipe
+from training.embedding.train import train
 from training.job import aws, command, entry, outcome, remote, s3_folder, stack
 from training.job.command import Remote, submit_embedding
 from training.job.s3_folder import S3Folder
 from training.job.stack import TrainingStack
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICES = "s3,batch,cloudformation,ecr,logs"
 RECIPE = """
 taxonomy = ["category"]
@@ -172,9 +181,6 @@ class TestSending:
         address = f"{job.run}/{remote.RECIPE}"
         assert job.arguments == ("embedding", "--recipe", address, "--no-track", "--set", "seed=7")
         # The recipe there is whole: what it was based on is in it.
-        from training import recipe_file  # noqa: PLC0415
-        from training.embedding.recipe import EmbeddingRecipe  # noqa: PLC0415
-
         sent = recipe.with_name("sent.toml")
         sent.write_bytes(s3_folder.read(aws.client("s3"), job.run, remote.RECIPE))
         assert recipe_file.read(EmbeddingRecipe, sent) == recipe_file.read(EmbeddingRecipe, recipe)
@@ -346,8 +352,6 @@ def test_runs_are_listed_and_fetched_by_the_command_line(
 
 
 def test_the_remote_options_go_with_remote_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import click  # noqa: PLC0415
-
     given: list[Remote | None] = []
 
     @click.command()
@@ -362,3 +366,55 @@ def test_the_remote_options_go_with_remote_alone(monkeypatch: pytest.MonkeyPatch
     refused = runner.invoke(train, ["--upload"])
     assert refused.exit_code == 2
     assert "go with --remote" in refused.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_real_trainer_sent_killed_sent_again_and_fetched_ends_as_it_does_here(
+    place: TrainingStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny_shop.make(tmp_path / "tiny")
+    recipe = tmp_path / "shop.toml"
+    (data / "recipe.toml").rename(recipe)
+    told: dict[str, Any] = {}
+    batch, real = aws.client("batch"), aws.client
+    batch.meta.events.register(
+        "provide-client-params.batch.SubmitJob", lambda params, **_: told.update(params)
+    )
+    monkeypatch.setattr(aws, "client", lambda service: batch if service == "batch" else real(service))
+    submit_embedding(recipe, {"schedule.epochs": "6"}, data, Remote(place.name, upload=True))
+    work = tmp_path / "work"
+    start = [sys.executable, "-m", "training.job.entry", "--every", "0.1", "--work", str(work)]
+    start += [*told["containerOverrides"]["command"], "--threads", "1"]
+
+    def begin() -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            start, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        )
+
+    job = begin()
+    give_up = time.monotonic() + 300
+    while "checkpoint.pt" not in keys(place, "training/shop/"):
+        assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    job.kill()
+    job.communicate()
+    shutil.rmtree(work)
+    assert outcome.DONE not in keys(place, "training/shop/")
+
+    again = begin()
+    said, _ = again.communicate(timeout=500)
+    assert again.returncode == entry.DONE, said
+    assert "resumes: " in said
+    remote.fetch(place, "shop", tmp_path / "run", lambda _: None)
+
+    torch.set_num_threads(1)
+    whole = read_recipe(recipe, {"schedule.epochs": "6"})
+    train(data, tmp_path / "whole", whole, resume=False, tracking=None)
+    runs = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=False) for name in ("run", "whole")]
+    for part in ("task", "average"):
+        assert runs[0][part].keys() == runs[1][part].keys()
+        assert all(torch.equal(value, runs[1][part][name]) for name, value in runs[0][part].items())

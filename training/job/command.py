@@ -15,7 +15,7 @@ from magpie.errors import FailedPrecondition, InvalidArgument
 from training import recipe_file
 from training.commands.options import tell
 from training.datasets.catalogue_of_cards import card_of
-from training.embedding.recipe import EmbeddingRecipe
+from training.embedding.recipe import EmbeddingRecipe, read_recipe
 from training.job import remote, stack
 from training.job.recipe_text import toml
 from training.job.remote import RemoteRun, RunState
@@ -80,7 +80,7 @@ def submit_embedding(
     the stack's bucket. The recipe is checked here first. Raises Magpie's errors: InvalidArgument for recipe,
     data or name, NotFound without stack or data, FailedPrecondition if the run cannot be sent as it is.
     """
-    chosen = recipe_file.read(EmbeddingRecipe, recipe, changes)
+    chosen = read_recipe(recipe, changes)
     if chosen.start:
         raise InvalidArgument("start", f"{chosen.start} lies on this machine, a remote run does not see it")
     name = options.run or recipe.stem
