@@ -30,9 +30,9 @@ def intervals(
     equal = (np.abs(resampled - means) <= 1e-12).mean(axis=0)
     bias = ndtri(np.clip(below + equal / 2, 1 / (2 * resamples), 1 - 1 / (2 * resamples)))
     # Acceleration: skewness of the jackknife, which for a mean is that of the values.
-    off = means[:, None] - values
+    off = values - means[:, None]
     spread = (off**2).sum(axis=1)
-    acceleration = np.where(spread > 0, (off**3).sum(axis=1) / (6 * np.maximum(spread, 1e-300) ** 1.5), 0.0)
+    acceleration = (off**3).sum(axis=1) / (6 * np.where(spread > 0, spread, 1.0) ** 1.5)
     found = np.empty((rows, 2))
     for row in range(rows):
         z = bias[row] + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
