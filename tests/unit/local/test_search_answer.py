@@ -1,0 +1,38 @@
+"""What `magpie search` shows of an answer: probabilities where the bundle is calibrated, else none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from local.commands.search import _table, answer
+from magpie.v1.reranking_pb2 import Hit
+from magpie.v1.visual_search_pb2 import ObjectHits, SearchResponse
+
+
+def shown(hits: list[Hit]) -> str:
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(_table(ObjectHits(hits=hits), explain=False))
+    return screen.getvalue()
+
+
+def test_probabilities_have_a_column_of_their_own() -> None:
+    text = shown(
+        [Hit(product_id="a", score=0.5, probability=0.876), Hit(product_id="b", score=0.4, title="B")]
+    )
+    assert "probability" in text
+    assert text.splitlines()[1].split() == ["1", "a", "0.500", "0.88"]
+    assert text.splitlines()[2].split() == ["2", "b", "0.400", "B"]
+
+
+@pytest.mark.parametrize("hits", [[], [Hit(product_id="a", score=0.5, title="A")]])
+def test_without_calibration_there_is_no_column(hits: list[Hit]) -> None:
+    assert "probability" not in shown(hits)
+
+
+def test_json_tells_a_probability_of_zero_from_none() -> None:
+    hits = [Hit(product_id="a", probability=0.0), Hit(product_id="b")]
+    told = answer(SearchResponse(objects=[ObjectHits(hits=hits)]))
+    assert [hit["probability"] for hit in told["objects"][0]["hits"]] == [0.0, None]
