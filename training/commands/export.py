@@ -67,6 +67,8 @@ def command(
     _print_parity(reports["embedder"])
     for space, chosen in reports.get("hash", {}).get("chosen", {}).items():
         table_console.print(f"codes of {space}: {chosen['bits']} bits by {chosen['method']}", highlight=False)
+    for part, reason in reports["left out"].items():
+        tell(f"without {part}: {reason}")
     tell(f"wrote {out}; next: magpie evaluate-model {out}, then magpie release {out}")
 
 

@@ -23,6 +23,7 @@ from training.hashing.bundle import put_in_bundle
 from training.hashing.select import fit_hash
 
 CALIBRATION = "calibration.json"
+TABLE_BITS = (64, 128, 256, 512)  # measured beside those of the bundle
 Tell = Callable[[str], None]
 
 
@@ -56,21 +57,40 @@ def assemble(
     card = ModelCard.load(partial / CARD)
     run = onnx_run(card.verified_model(partial))
     tell(f"embedding {len(pictures.train) + len(pictures.development)} pictures")
-    learnt = embed(run, card.input, pictures.train)
-    reports: dict[str, Any] = {"embedder": parity}
+    reports: dict[str, Any] = {"embedder": parity, "left out": {}}
     if pictures.development:
+        learnt = embed(run, card.input, pictures.train)
         held_out = embed(run, card.input, pictures.development)
-        model, reports["hash"] = fit_hash(
-            learnt, None, held_out, datasets=[example.dataset for example in pictures.train], tell=tell
-        )
-        put_in_bundle(partial, model, card.training_data, reports["hash"])
-        tell("calibrating")
-        reports["calibration"] = _calibrate(partial, card, pictures, learnt, held_out)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "hash": lambda: _encode(partial, card, pictures, learnt, held_out, tell),
+            "calibration": lambda: _calibrate(partial, card, pictures, learnt, held_out),
+        }
+        for part, make in parts.items():
+            tell(f"fitting {part}")
+            try:
+                reports[part] = make()
+            except InvalidArgument as error:  # a shop with few photos: the bundle works without
+                reports["left out"][part] = str(error)
     else:
-        tell("no development split: the bundle has no codes and no calibration; fit them with magpie train")
+        reports["left out"] = dict.fromkeys(("hash", "calibration"), "the run has no development split")
     Bundle.load(partial)
     partial.replace(out)
     return reports
+
+
+def _encode(
+    folder: Path,
+    card: ModelCard,
+    pictures: Pictures,
+    vectors: Mapping[str, Vectors],
+    held_out: Mapping[str, Vectors],
+    tell: Tell,
+) -> dict[str, Any]:
+    """Codes fitted to the training pictures, measured with the development photos."""
+    names = [example.dataset for example in pictures.train]
+    model, report = fit_hash(vectors, None, held_out, datasets=names, table_bits=TABLE_BITS, tell=tell)
+    put_in_bundle(folder, model, card.training_data, report)
+    return report
 
 
 def _calibrate(
@@ -84,21 +104,18 @@ def _calibrate(
     learnt, development = pictures.train, pictures.development
     photos = [row for row, e in enumerate(development) if e.product is not None]
     gallery = [row for row, e in enumerate(learnt) if e.catalogue and e.product is not None]
+    if not photos or not gallery:
+        raise InvalidArgument("calibration", "needs development photos of products and catalogue pictures")
     shown = [_name(development[row]) for row in photos]
     products = [_name(learnt[row]) for row in gallery]
-    try:
-        calibration, report = fit_calibration(
-            {space: held_out[space][photos] @ vectors[space][gallery].T for space in vectors},
-            np.array([[one == other for other in products] for one in shown], bool).reshape(
-                len(shown), len(products)
-            ),
-            [learnt[row].labels.get("category", "") for row in gallery],
-            product=products,
-            embedder_sha256=card.sha256,
-            fitted_on=f"{len(photos)} development photos, {len(gallery)} catalogue pictures",
-        )
-    except InvalidArgument as error:  # a shop with few photos: the bundle works, without probabilities
-        return {"left out": str(error)}
+    calibration, report = fit_calibration(
+        {space: held_out[space][photos] @ vectors[space][gallery].T for space in vectors},
+        np.array(shown)[:, None] == np.array(products)[None, :],
+        [learnt[row].labels.get("category", "") for row in gallery],
+        product=products,
+        embedder_sha256=card.sha256,
+        fitted_on=f"{len(photos)} development photos, {len(gallery)} catalogue pictures",
+    )
     calibration.save(folder / CALIBRATION)
     manifest = json.loads((folder / MANIFEST).read_text())
     _write_manifest(folder, {**manifest, "calibration": CALIBRATION})
