@@ -14,6 +14,7 @@ from training import recipe_file
 from training.commands.options import examples, json_option, print_json, table_console, tell
 from training.embedding.recipe import EmbeddingRecipe, read_recipe
 from training.embedding.train import train
+from training.job.command import Remote, remote_options, submit_embedding
 from training.memory import keep_freed_memory
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -61,6 +62,7 @@ threads_option = click.option(
         "magpie train embedding --recipe grocery --data photos",
         "magpie train embedding --recipe my.toml --data photos --set optimizer.lr=3e-4 --out runs/slower",
         "magpie train embedding --recipe my.toml --data photos --out runs/slower --resume",
+        "magpie train embedding --recipe my.toml --data photos --remote --upload --follow    # on a spot GPU",
         "magpie train embedding --settings                       # every setting, its default, what it means",
     ),
 )
@@ -68,10 +70,10 @@ threads_option = click.option(
 @set_option
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
     envvar="MAGPIE_DATA",
     show_envvar=True,
-    help="Folder of the data sets.",
+    metavar="FOLDER",
+    help="Of the data sets; with --remote also s3://BUCKET/data/NAME.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: .training/runs/RECIPE]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint, exactly.")
@@ -79,17 +81,19 @@ threads_option = click.option(
 @click.option("--track", default="", metavar="URI", help="MLflow server.  [default: a local database]")
 @click.option("--no-track", is_flag=True, help="Tell MLflow nothing; metrics.jsonl is written anyhow.")
 @click.option("--settings", is_flag=True, help="List all settings with --recipe and --set applied, and stop.")
+@remote_options
 @json_option
 def command(
     recipe: Path | None,
     changes: tuple[str, ...],
-    data: Path | None,
+    data: str | None,
     out: Path | None,
     resume: bool,
     threads: int,
     track: str,
     no_track: bool,
     settings: bool,
+    remote: Remote | None,
     as_json: bool,
 ) -> None:
     """Train the embedder: three spaces (same item, same kind, look-alikes) on one backbone.
@@ -108,12 +112,19 @@ def command(
         return
     if data is None:
         raise click.UsageError("--data is missing, and so is MAGPIE_DATA: the folder of the data sets")
+    if remote is not None:
+        run, state = submit_embedding(path, parse_changes(changes), data, remote)
+        if as_json:
+            print_json({"run": run.name, "folder": str(run.folder), "status": state and state.status})
+        return
+    if not Path(data).is_dir():
+        raise click.BadParameter(f"there is no folder {data}", param_hint="--data")
     run_dir = out or Path(".training/runs") / path.stem
     if resume and not (run_dir / "checkpoint.pt").is_file():
         tell(f"{run_dir} has no checkpoint yet: beginning")
     torch.set_num_threads(threads)
     keep_freed_memory()
-    figures = train(data, run_dir, chosen, resume=resume, tracking=None if no_track else track)
+    figures = train(Path(data), run_dir, chosen, resume=resume, tracking=None if no_track else track)
     if as_json:
         print_json({"run": str(run_dir), "development": figures})
         return
@@ -130,7 +141,7 @@ def print_settings(recipe: EmbeddingRecipe, *, as_json: bool) -> None:
     changed = recipe_file.differences(recipe)
     table = Table("setting", "value", "", box=None)
     for key, value, meaning in recipe_file.documented(recipe):
-        if key in ("data", "held_out"):
-            value = ", ".join(entry.title for entry in value)
-        table.add_row(f"[bold]{key}[/bold]" if key in changed else key, str(value), meaning)
+        names = key in ("data", "held_out")
+        text = ", ".join(entry.title for entry in value) if names else str(value)
+        table.add_row(f"[bold]{key}[/bold]" if key in changed else key, text, meaning)
     table_console.print(table)
