@@ -48,9 +48,7 @@ class EntryType(click.ParamType[DataEntry]):
     "calibration",
     epilog=examples(
         "magpie train calibration --bundle my-bundle --data photos --queries shop/queries.csv \\\n"
-        "      --gallery shop/catalogue.csv",
-        "magpie train calibration --bundle my-bundle --data photos --queries grocery-store:val \\\n"
-        "      --gallery grocery-store:gallery --plot reliability.png",
+        "      --gallery shop/catalogue.csv --plot reliability.png",
     ),
 )
 @click.option(
