@@ -28,7 +28,7 @@ from training.datasets.example import Example
 from training.embedding.retrieval import embed
 from training.embedding.runs import onnx_run
 from training.hashing.bundle import put_in_bundle
-from training.hashing.select import DEFAULT_BITS, OTHER_BITS, fit_hash
+from training.hashing.select import DEFAULT_BITS, GROWN, OTHER_BITS, bits_of, fit_hash
 
 TABLE_BITS = (64, 128, 256, 512)
 _HELD_OUT = 0.15  # of the pictures, where no data set is named for the queries
@@ -100,6 +100,13 @@ def _bits(_context: click.Context, _parameter: click.Parameter, values: tuple[st
 @click.option(
     "--table", "whole_table", is_flag=True, help="Measure 64, 128, 256 and 512 bits in every space."
 )
+@click.option(
+    "--grow-to",
+    type=click.IntRange(min=0),
+    default=GROWN,
+    show_default=True,
+    help="Measure also on so many vectors grown from the data; 0: do not.",
+)
 @click.option("--seed", default=0, show_default=True)
 @json_option
 def command(
@@ -109,6 +116,7 @@ def command(
     queries: tuple[DataEntry, ...],
     bits: dict[str, int],
     whole_table: bool,
+    grow_to: int,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -122,6 +130,7 @@ def command(
     to a bundle; the way whose worst recall is highest wins.
     """
     bundle = Bundle.load(folder)
+    wanted = bits_of(list(bundle.embedder_card.spaces), bits)
     fitted = _examples(datasets, data)
     asked = _examples(queries, data) if queries else []
     if not asked:
@@ -143,11 +152,12 @@ def command(
         task = bar.add_task("fitting", total=None)
         model, report = fit_hash(
             training,
-            bits,
+            wanted,
             held,
             seed,
             datasets=[example.dataset for example in fitted],
             table_bits=TABLE_BITS if whole_table else (),
+            grow_to=grow_to,
             tell=lambda step: bar.update(task, description=step),
         )
     card = put_in_bundle(folder, model, _credits(datasets, data), report)

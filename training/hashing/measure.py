@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,31 +61,39 @@ class Row:
     float_bytes: int  # with its float vector
 
 
-def measure(space: str, coder: Coder, collection: Collection, shortlist: int = SHORTLIST) -> Row:
-    """Search for every query."""
+def measure(
+    space: str, coder: Coder, collection: Collection, shortlists: Sequence[int] = (SHORTLIST,)
+) -> list[Row]:
+    """Search for every query; a row for each length of the shortlist."""
     codes = coder.encode(collection.vectors)
     floats, int8 = FloatVectors(collection.vectors), Int8Vectors.of(collection.vectors)
-    count = collection.shortlist(shortlist)
-    found = np.zeros(3)
+    counts = sorted({collection.shortlist(most) for most in shortlists})
+    alone, after = 0.0, np.zeros((len(counts), 2))
     query_codes = coder.encode(collection.queries)
     for query, code, exact in zip(collection.queries, query_codes, collection.exact, strict=True):
-        rows = nearest(distances(code, codes), count)
-        answers = (rows[:K], rescored(query, rows, floats, K), rescored(query, rows, int8, K))
-        found += [np.isin(exact, answer).mean() for answer in answers]
-    recalls = found / len(collection.queries)
+        nearest_rows = nearest(distances(code, codes), counts[-1])
+        alone += np.isin(exact, nearest_rows[:K]).mean()
+        for place, count in enumerate(counts):
+            rows = nearest_rows[:count]
+            answers = (rescored(query, rows, floats, K), rescored(query, rows, int8, K))
+            after[place] += [np.isin(exact, answer).mean() for answer in answers]
     code_bytes = codes.shape[1]
-    return Row(
-        space=space,
-        bits=coder.card.bits,
-        method=coder.method,
-        collection=collection.name,
-        objects=len(codes),
-        queries=len(collection.queries),
-        hamming=round(float(recalls[0]), 4),
-        shortlist=count,
-        rescored=round(float(recalls[1]), 4),
-        rescored_int8=round(float(recalls[2]), 4),
-        code_bytes=code_bytes,
-        int8_bytes=code_bytes + int8.bytes_per_row,
-        float_bytes=code_bytes + floats.bytes_per_row,
-    )
+    queries = len(collection.queries)
+    return [
+        Row(
+            space=space,
+            bits=coder.card.bits,
+            method=coder.method,
+            collection=collection.name,
+            objects=len(codes),
+            queries=queries,
+            hamming=round(float(alone) / queries, 4),
+            shortlist=count,
+            rescored=round(float(by_float) / queries, 4),
+            rescored_int8=round(float(by_int8) / queries, 4),
+            code_bytes=code_bytes,
+            int8_bytes=code_bytes + int8.bytes_per_row,
+            float_bytes=code_bytes + floats.bytes_per_row,
+        )
+        for count, (by_float, by_int8) in zip(counts, after, strict=True)
+    ]

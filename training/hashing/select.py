@@ -33,6 +33,7 @@ DEFAULT_BITS = {"identity": 256}
 OTHER_BITS = 128  # of every other space
 JUDGED_BY = 50  # rows rescored when methods are compared
 GROWN = 100_000  # objects
+GROWN_SHORTLISTS = (200, 500, 1000)
 MOST_QUERIES = 500  # of a collection: a recall within 0.5 point, and the table in minutes
 FEWEST = 100  # vectors of a data set that is left out to measure on
 
@@ -43,7 +44,8 @@ class _Trial:
 
     collection: Collection
     fitted_to: Vectors
-    real: bool
+    shortlists: tuple[int, ...] = (JUDGED_BY, SHORTLIST)
+    real: bool = True  # it counts
 
 
 def bits_of(spaces: Sequence[str], bits: Mapping[str, int] | int | None) -> dict[str, int]:
@@ -132,14 +134,16 @@ def _tried(
 ) -> tuple[Coder, list[Row], float]:
     """The coder fitted to all, its rows, its score."""
     coders: dict[int, Coder] = {}  # id of what it was fitted to -> coder
-    rows, score = [], 1.0
+    rows: list[Row] = []
+    score = 1.0
     for trial in trials:
         key = id(trial.fitted_to)
         if key not in coders:
             coders[key] = method.fit(trial.fitted_to, bits, seed)
-        rows.append(measure(space, coders[key], trial.collection))
+        measured = measure(space, coders[key], trial.collection, trial.shortlists)
         if trial.real:
-            score = min(score, measure(space, coders[key], trial.collection, JUDGED_BY).rescored)
+            score = min(score, measured[0].rescored)  # the shortest list
+        rows += measured
     return coders[id(trials[0].fitted_to)], rows, score
 
 
@@ -149,10 +153,11 @@ def _trials(
     """The first is of all training vectors."""
     rng = np.random.default_rng(seed)
     asked = queries[rng.permutation(len(queries))[:MOST_QUERIES]]
-    trials = [_Trial(Collection.of("held-out queries", asked, vectors), vectors, True)]
+    trials = [_Trial(Collection.of("held-out queries", asked, vectors), vectors)]
     if grow_to > len(vectors):
         larger = grown(vectors, grow_to, seed)
-        trials.append(_Trial(Collection.of(f"grown to {grow_to}", asked, larger), vectors, False))
+        collection = Collection.of(f"grown to {grow_to}", asked, larger)
+        trials.append(_Trial(collection, vectors, GROWN_SHORTLISTS, real=False))
     names = np.array(datasets if datasets is not None else [""] * len(vectors))
     for name in np.unique(names):
         own, others = vectors[names == name], vectors[names != name]
@@ -161,7 +166,7 @@ def _trials(
         order = rng.permutation(len(own))
         count = min(MOST_QUERIES, len(own) // 4)
         collection = Collection.of(f"{name}, fitted without it", own[order[:count]], own[order[count:]])
-        trials.append(_Trial(collection, others, True))
+        trials.append(_Trial(collection, others))
     return trials
 
 

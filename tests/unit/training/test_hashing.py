@@ -128,7 +128,7 @@ def test_learned_codes_beat_random_ones_on_clustered_vectors() -> None:
     independent = type(random)("lsh", (rng.normal(size=(32, 64)).astype(np.float32),), random.biases)
     learned = bernoulli_autoencoder.fit(vectors, 64, 0, Settings(steps=300, random_share=0.0))
     recalls = {
-        c.method: measure("identity", c, collection, 30).rescored for c in (independent, random, learned)
+        c.method: measure("identity", c, collection, [30])[0].rescored for c in (independent, random, learned)
     }
     assert recalls["lsh"] < recalls["tight-frame"] < recalls["bernoulli-autoencoder"]
 
@@ -136,7 +136,9 @@ def test_learned_codes_beat_random_ones_on_clustered_vectors() -> None:
 def test_a_measured_row_is_what_a_loop_finds() -> None:
     vectors, queries = clustered(400, 16, 10), clustered(7, 16, 11)
     coder = itq.fit(vectors, 128, 0)
-    row = measure("identity", coder, Collection.of("small", queries, vectors), 200)
+    shorter, row = measure("identity", coder, Collection.of("small", queries, vectors), [200, 15])
+    assert (shorter.shortlist, shorter.hamming) == (15, row.hamming)
+    assert shorter.rescored <= row.rescored
     codes, asked = coder.encode(vectors), coder.encode(queries)
     alone, after = [], []
     for query, code in zip(queries, asked, strict=True):
@@ -205,6 +207,9 @@ def test_the_better_method_is_kept_and_the_report_says_why() -> None:
             "b, fitted without it",
         ]
         assert [row["objects"] for row in kept] == [600, 1500, 263, 188]
+        assert [row["shortlist"] for row in kept] == [30, 75, 13, 10]  # a twentieth
+        real = [row["rescored"] for row in kept if not row["collection"].startswith("grown")]
+        assert min(real) == scores[chosen["method"]]
     assert len(report["table"]) == 3 * 3 * 4
     assert json.dumps(report)
 
