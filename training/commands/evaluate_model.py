@@ -18,7 +18,7 @@ from magpie.errors import InvalidArgument
 from magpie.vision.bundle import Bundle
 from training.commands.options import examples, json_option, notes, print_json, table_console, tell
 from training.datasets.catalogue_of_cards import DataEntry
-from training.evaluation.evaluation import Evaluation, evaluate, pictures_to_embed, read_all
+from training.evaluation.evaluation import Evaluation, evaluate, pictures_to_embed, read_all, with_unseen
 from training.evaluation.measure import present
 from training.evaluation.metrics import METRICS
 from training.evaluation.report import PAGE, Heading, earlier_maps, write_report
@@ -93,7 +93,7 @@ def command(
     old_maps = earlier_maps(old_report) if old_report else None
     chosen, root = _sets(suite, data, catalogue, queries)
     left_out: list[str] = []
-    entries = present(chosen, root, left_out.append)
+    entries = with_unseen(present(chosen, root, left_out.append), Bundle.load(bundle).embedder_card)
     for message in left_out:
         tell(message)
     model = contender(str(bundle))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from magpie.vision.model_card import ModelCard
 from training.datasets.example import Example
 from training.evaluation.conditions import CONDITIONS, Condition
 from training.evaluation.measure import (
@@ -67,6 +68,13 @@ class Evaluation:
 
 
 Content = tuple[list[Query], list[Example]]
+LEFT_OUT = "products left out of training"  # what a card's metrics call them
+
+
+def with_unseen(entries: Sequence[EvaluationSet], card: ModelCard) -> list[EvaluationSet]:
+    """The sets with the products that the model never saw, as its card tells, where a set names none."""
+    unseen = tuple(card.metrics.get(LEFT_OUT, ()))
+    return [entry if entry.unseen else replace(entry, unseen=unseen) for entry in entries]
 
 
 def read_all(entries: Sequence[EvaluationSet], root: Path) -> list[Content]:

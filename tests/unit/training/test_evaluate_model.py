@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from training.datasets.catalogue_of_cards import DataEntry
 from training.embedding.retrieval import recall_at_1
 from training.embedding.runs import onnx_run
 from training.evaluation.conditions import CONDITIONS
+from training.evaluation.evaluation import LEFT_OUT, with_unseen
 from training.evaluation.measure import measure_set, read_set
 from training.evaluation.suite import EvaluationSet, Suite
 from training.evaluation.vector_cache import VectorCache
@@ -237,6 +239,14 @@ def test_a_picture_is_embedded_once_a_condition(data: Path) -> None:
     assert sum(seen) == 24
     measure_set(counting, spec, entry, data, condition=CONDITIONS[0], cache=cache)
     assert sum(seen) == 40
+
+
+def test_unseen_products_are_those_of_the_card_unless_the_set_names_some() -> None:
+    card = replace(Bundle.load(BUNDLE).embedder_card, metrics={LEFT_OUT: ["p3"]})
+    named, silent = EvaluationSet("a", DataEntry("y"), unseen=("p1",)), EvaluationSet("b", DataEntry("y"))
+    assert [entry.unseen for entry in with_unseen([named, silent], card)] == [("p1",), ("p3",)]
+    nothing = with_unseen([silent], replace(card, metrics={}))
+    assert nothing == [silent]
 
 
 def test_the_default_suite_reads() -> None:
