@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,9 +155,8 @@ def fit(  # noqa: PLR0915 - it reads from top to bottom
             _append(metrics, {"epoch": epoch, "step": 0, **measured})
             if tracker is not None:
                 tracker.log(measured, epoch * len(batches))
-            print(
-                f"after epoch {epoch}: " + "  ".join(f"{k} {v:.3f}" for k, v in measured.items()), flush=True
-            )
+            words = "  ".join(f"{name} {value:.3f}" for name, value in measured.items())
+            tqdm.write(f"after epoch {epoch}: {words}", file=sys.stderr)
         _save(checkpoint, parts, epoch, step)
 
 

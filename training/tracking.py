@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,21 @@ class MlflowTracker:
     def end(self, status: str = "FINISHED") -> None:
         """FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def tracked(run_dir: Path, settings: Mapping[str, Any], uri: str | None) -> Iterator[MlflowTracker | None]:
+    """A tracker that is told how the run ended; None where `uri` is None."""
+    if uri is None:
+        yield None
+        return
+    tracker = MlflowTracker(run_dir, settings, uri)
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.end()
 
 
 def _name(metric: str) -> str:

@@ -33,7 +33,7 @@ from training.embedding.runs import save_recipe, torch_run, trained_embedder
 from training.embedding.task import EmbeddingTask, features_of
 from training.loop import check_run_folder, fit, seed_everything
 from training.models.embedder import Embedder
-from training.tracking import MlflowTracker
+from training.tracking import tracked
 
 DATA = "data.json"  # what a run was trained on, in its folder
 
@@ -124,10 +124,10 @@ def train(
     with tqdm(desc="reading pictures", unit="") as bar:
         pictures, found = read_pictures(recipe, root, run_dir / "pictures.jsonl", bar.update)
     for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        tqdm.write(f"warning: {warning}", file=sys.stderr)
     seed_everything(recipe.seed)
     device = Device.choose(recipe.precision)
-    print(f"training on {device}", flush=True)
+    tqdm.write(f"training on {device}", file=sys.stderr)
     examples, pairs = _with_bad_cases(pictures.train, recipe, root)
     batches = EmbeddingBatches(examples, recipe)
     batches.rivals.tell(pairs)
@@ -153,7 +153,8 @@ def train(
             rows = np.flatnonzero(batches.product >= 0)
             vectors = _identity(embedder, batches, rows, device)
             confused = batches.rivals.mine(vectors, batches.product[rows], recipe.hard_negatives.rivals)
-            print(f"hard negatives: {confused:.1%} of the training pictures lie nearest to another product")
+            words = f"{confused:.1%} of the training pictures lie nearest to another product"
+            tqdm.write(f"hard negatives: {words}", file=sys.stderr)
 
     def measure() -> dict[str, float]:
         run = torch_run(measured.eval(), device.name)
@@ -163,10 +164,7 @@ def train(
         watch(figures)
         return figures
 
-    tracker = None
-    if tracking is not None:
-        tracker = MlflowTracker(run_dir, recipe_file.flat(asdict(recipe)), tracking)
-    try:
+    with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
         fit(
             task,
             optimizer,
@@ -183,12 +181,6 @@ def train(
             before_epoch=mine,
             after_epoch=measure if pictures.development else None,
         )
-    except BaseException as error:
-        if tracker is not None:
-            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    if tracker is not None:
-        tracker.end()
     return figures
 
 

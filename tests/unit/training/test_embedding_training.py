@@ -108,6 +108,19 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint_whole(
     trained_embedder(run_dir)
 
 
+@pytest.mark.parametrize("change", ["precision=bf16", "losses.proxy_anchor=1", "schedule.kind=sgdr"])
+def test_every_way_to_learn_lowers_its_loss(data: Path, tmp_path: Path, change: str) -> None:
+    changes = dict([change.split("=")]) | {
+        "schedule.epochs": "1",
+        "batch.steps": "12",
+        "optimizer.lr": "1e-3",
+    }
+    train(data, tmp_path / "run", read_recipe(data / "recipe.toml", changes), resume=False, tracking=None)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    term = "proxy_anchor" if "proxy_anchor" in change else "softmax"
+    assert sum(line[term] for line in lines[-4:]) < sum(line[term] for line in lines[:4])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
