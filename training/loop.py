@@ -121,10 +121,10 @@ def fit(  # noqa: PLR0915 - it reads from top to bottom
             terms: dict[str, Tensor] = task(batch if device.name == "cpu" else batch.to(device.name))
             loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
-                values = ", ".join(f"{name} {term.item():.3g}" for name, term in terms.items())
+                parts_of_it = ", ".join(f"{name} {term.item():.3g}" for name, term in terms.items())
                 raise InvalidArgument(
                     "loss",
-                    f"is {loss.item()} in epoch {epoch + 1}, step {step + 1} ({values}): lower the rate "
+                    f"is {loss.item()} in epoch {epoch + 1}, step {step + 1} ({parts_of_it}): lower the rate "
                     f"(optimizer.lr), and go on from the last checkpoint in {run_dir} or begin anew",
                 )
             optimizer.zero_grad(set_to_none=True)
@@ -138,7 +138,7 @@ def fit(  # noqa: PLR0915 - it reads from top to bottom
                 average.update_parameters(task)
             step += 1
             values = {name: round(term.item(), 5) for name, term in terms.items()}
-            rate = schedule.get_last_lr()[-1]
+            rate = float(schedule.get_last_lr()[-1])
             _append(metrics, {"epoch": epoch, "step": step, "rate": rate, **values})
             if tracker is not None and step % 10 == 0:
                 tracker.log({"loss": loss.item(), "rate": rate, **values}, epoch * len(batches) + step)

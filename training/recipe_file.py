@@ -78,30 +78,16 @@ def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
     return f": did you mean `{close[0]}`?" if close else f"; there is {', '.join(sorted(known))}"
 
 
-def differences(recipe: object, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value, of all that differs from the defaults."""
-    changed: dict[str, Any] = {}
-    for field in fields(recipe):  # type: ignore[arg-type]
-        value = getattr(recipe, field.name)
-        default = field.default if field.default is not MISSING else None
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        if is_dataclass(value) and type(value) is type(default):
-            own, theirs = (
-                differences(value, f"{prefix}{field.name}."),
-                flat(asdict(default), f"{prefix}{field.name}."),
-            )  # type: ignore[arg-type]
-            now = flat(asdict(value), f"{prefix}{field.name}.")
-            changed |= {key: now[key] for key in now if theirs.get(key) != now[key]} or own
-        elif value != default:
-            changed[f"{prefix}{field.name}"] = value
-    return changed
+def differences(recipe: Any) -> dict[str, Any]:
+    """Dotted key -> value, of all that differs from the defaults of a dataclass."""
+    default = flat(asdict(type(recipe)()))
+    return {key: value for key, value in flat(asdict(recipe)).items() if value != default.get(key)}
 
 
-def documented(recipe: object, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def documented(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """(dotted key, value, meaning) of every setting; the meaning is the comment beside it in the source."""
     source = inspect.getsource(type(recipe))
-    for field in fields(recipe):  # type: ignore[arg-type]
+    for field in fields(recipe):
         value = getattr(recipe, field.name)
         if is_dataclass(value):
             yield from documented(value, f"{prefix}{field.name}.")

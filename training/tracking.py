@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ class MlflowTracker:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """As `training.loop.Tracker` says."""
         metrics = [
-            mlflow.entities.Metric(_name(name), value, mlflow.utils.time.get_current_time_millis(), step)
+            mlflow.entities.Metric(_name(name), value, time.time_ns() // 1_000_000, step)
             for name, value in values.items()
         ]
         self._client.log_batch(self.run_id, metrics)

@@ -141,8 +141,8 @@ def _heap(cutout: Image.Image, ground: Image.Image, rng: np.random.Generator) ->
             degrees, Image.Resampling.BILINEAR, expand=True
         )
         light = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.7, 1.1))
-        place = tuple(round(rng.uniform(0, ground.width) - side / 2) for _ in range(2))
-        ground.paste(light, place, piece.getchannel("A"))
+        x, y = (round(place - side / 2) for place in rng.uniform(0, ground.width, 2))
+        ground.paste(light, (x, y), piece.getchannel("A"))
     return ground
 
 

@@ -21,6 +21,7 @@ from training.embedding.runs import onnx_run
 from training.embedding.train import Pictures
 from training.hashing.bundle import put_in_bundle
 from training.hashing.select import fit_hash
+from training.ranking.serving_path import ServingPath, product_similarities
 
 CALIBRATION = "calibration.json"
 TABLE_BITS = (64, 128, 256, 512)  # measured beside those of the bundle
@@ -63,7 +64,7 @@ def assemble(
         held_out = embed(run, card.input, pictures.development)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "hash": lambda: _encode(partial, card, pictures, learnt, held_out, tell),
-            "calibration": lambda: _calibrate(partial, card, pictures, learnt, held_out),
+            "calibration": lambda: _calibrate(partial, pictures),
         }
         for part, make in parts.items():
             tell(f"fitting {part}")
@@ -93,28 +94,28 @@ def _encode(
     return report
 
 
-def _calibrate(
-    folder: Path,
-    card: ModelCard,
-    pictures: Pictures,
-    vectors: Mapping[str, Vectors],
-    held_out: Mapping[str, Vectors],
-) -> dict[str, Any]:
-    """Development photos against the catalogue pictures of all data sets, as one shop."""
-    learnt, development = pictures.train, pictures.development
-    photos = [row for row, e in enumerate(development) if e.product is not None]
-    gallery = [row for row, e in enumerate(learnt) if e.catalogue and e.product is not None]
+def _calibrate(folder: Path, pictures: Pictures) -> dict[str, Any]:
+    """Development photos against the catalogue pictures of all data sets as one shop, cut as serving does."""
+    photos = [example for example in pictures.development if example.product is not None]
+    gallery = [example for example in pictures.train if example.catalogue and example.product is not None]
     if not photos or not gallery:
         raise InvalidArgument("calibration", "needs development photos of products and catalogue pictures")
-    shown = [_name(development[row]) for row in photos]
-    products = [_name(learnt[row]) for row in gallery]
+    bundle = Bundle.load(folder)
+    path = ServingPath(bundle, threads=1)
+    products = sorted({_name(example) for example in gallery})
+    number = {name: row for row, name in enumerate(products)}
+    similarity = product_similarities(
+        path.queries([example.path for example in photos]),
+        path.catalogue([example.path for example in gallery]),
+        np.array([number[_name(example)] for example in gallery], np.intp),
+    )
+    category = {_name(example): example.labels.get("category", "") for example in gallery}
     calibration, report = fit_calibration(
-        {space: held_out[space][photos] @ vectors[space][gallery].T for space in vectors},
-        np.array(shown)[:, None] == np.array(products)[None, :],
-        [learnt[row].labels.get("category", "") for row in gallery],
-        product=products,
-        embedder_sha256=card.sha256,
-        fitted_on=f"{len(photos)} development photos, {len(gallery)} catalogue pictures",
+        similarity,
+        np.array([_name(example) for example in photos])[:, None] == np.array(products)[None, :],
+        [category[name] for name in products],
+        embedder_sha256=bundle.embedder_card.sha256,
+        fitted_on=f"{len(photos)} development photos, {len(products)} products",
     )
     calibration.save(folder / CALIBRATION)
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -184,7 +184,7 @@ class EmbeddingBatches:
     def _product_chances(self) -> NDArray[np.float64]:
         """Of each product in `_pairable`: by the root of its photos, then by its data set's share."""
         counts = np.array([max(1, len(self._photos[p])) for p in self._pairable], np.float64)
-        first = [np.concatenate([self._photos[p], self._catalogue[p]])[0] for p in self._pairable]
+        first = [int(np.concatenate([self._photos[p], self._catalogue[p]])[0]) for p in self._pairable]
         return self._by_data_set(np.sqrt(counts), [self.examples[row].dataset for row in first])
 
     def _chances_of_lone(self) -> NDArray[np.float64]:
@@ -205,7 +205,7 @@ class EmbeddingBatches:
         chances = weights.copy()
         for name in dict.fromkeys(names):
             chances[of == name] *= shares.get(name, 1.0) / weights[of == name].sum()
-        return chances / max(chances.sum(), np.finfo(float).tiny)
+        return np.asarray(chances / max(chances.sum(), np.finfo(float).tiny))
 
 
 class _Steps(Dataset[Batch]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +45,8 @@ class EmbeddingTask(nn.Module):
         self.register_buffer("teacher_mean", teacher.mean(dim=0), persistent=False)
         with torch.no_grad():
             start = embedder.project(teacher)
-        self.softmax: nn.Module | None = None
-        self.proxy_anchor: nn.Module | None = None
+        self.softmax: Any = None  # of a library without types
+        self.proxy_anchor: Any = None
         if products and losses.softmax:
             self.softmax = NormalizedSoftmaxLoss(products, spaces["identity"], temperature=losses.temperature)
             means = _class_means(start["identity"], torch.from_numpy(batches.product), products)

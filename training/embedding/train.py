@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,14 +145,15 @@ def train(
     optimizer = recipe.optimizer.build(embedder.features.layers, embedder.heads, task.proxies())
     schedule = recipe.schedule.rate(optimizer, len(batches))
     average = recipe.optimizer.average(task)
-    measured = embedder if average is None else average.module.embedder  # type: ignore[union-attr]
+    averaged: Any = task if average is None else average.module
+    measured: Embedder = averaged.embedder
     figures: dict[str, float] = {}
 
     def mine(epoch: int) -> None:
         every = recipe.hard_negatives.every
         if every and epoch and epoch % every == 0 and len(batches.vocabulary.products) > 1:
             rows = np.flatnonzero(batches.product >= 0)
-            vectors = _identity(embedder, batches, rows, device)
+            vectors = _identity(embedder, batches, rows.tolist(), device)
             confused = batches.rivals.mine(vectors, batches.product[rows], recipe.hard_negatives.rivals)
             words = f"{confused:.1%} of the training pictures lie nearest to another product"
             tqdm.write(f"hard negatives: {words}", file=sys.stderr)
