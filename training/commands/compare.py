@@ -73,7 +73,8 @@ def command(
     A and B are folders of bundles, or the word `imagenet` for the backbone as it comes. p is that of a paired
     randomisation test, corrected for the number of sets and metrics shown (Holm); the interval is a bootstrap
     over the queries. `better` and `worse` are said of B where p is at most 0.05. Where no difference is
-    shown, the table says how large one would have to be to be noticed with so many queries.
+    shown, `detectable` says how large one would have had to be: so many queries would have shown it four
+    times of five.
 
     The exit code is 0 whatever the verdict; `magpie release` is what refuses.
     """

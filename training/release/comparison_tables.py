@@ -13,8 +13,8 @@ STYLES = {"better": "green", "worse": "red", "no difference shown": "dim"}
 
 
 def metrics_table(comparison: Comparison) -> Table:
-    """A line a set and metric."""
-    table = Table(box=None, pad_edge=False)
+    """A line a set and metric. `detectable` is how large a difference so many queries would have shown."""
+    table = Table(box=None, pad_edge=False, collapse_padding=True)  # it fits 80 columns
     for heading, justify in (
         ("set", "left"),
         ("metric", "left"),
@@ -23,9 +23,10 @@ def metrics_table(comparison: Comparison) -> Table:
         ("B - A", "right"),
         ("95 %", "right"),
         ("p", "right"),
+        ("detectable", "right"),
         ("verdict", "left"),
     ):
-        table.add_column(heading, justify=justify, no_wrap=heading not in ("set", "verdict"))  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=heading != "set")  # type: ignore[arg-type]
     for row in comparison.metrics():
         table.add_row(
             row.set,
@@ -35,7 +36,8 @@ def metrics_table(comparison: Comparison) -> Table:
             f"{row.difference:+.3f}",
             f"{row.low:+.3f} {row.high:+.3f}",
             p_text(row.p_adjusted),
-            Text(verdict_text(row), STYLES[row.verdict]),
+            f"{row.detectable:.3f}",
+            Text(row.verdict.replace("no difference shown", "not shown"), STYLES[row.verdict]),
         )
     return table
 
