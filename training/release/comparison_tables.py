@@ -26,7 +26,7 @@ def metrics_table(comparison: Comparison) -> Table:
         ("detectable", "right"),
         ("verdict", "left"),
     ):
-        table.add_column(heading, justify=justify, no_wrap=heading != "set")  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=heading != "set", overflow="fold")  # type: ignore[arg-type]
     for row in comparison.metrics():
         table.add_row(
             row.set,
