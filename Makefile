@@ -75,10 +75,15 @@ bench: .venv/.develop ## Benchmarks: tables, and .bench/NAME.json. NAME=search r
 
 train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=folder TEACHER=detector.onnx. Hours; resumable.
 	@test -n "$$MAGPIE_DATA" -a -n '$(TEACHER)' || { echo 'needs MAGPIE_DATA=folder and TEACHER=detector.onnx'; exit 1; }
-	$(bin)/python -m training.train embedder --out .training/embedder $(call resume,embedder)
+	test -f "$$MAGPIE_DATA/rendered/products.csv" || \
+		$(bin)/python -m training.datasets.rendered --out "$$MAGPIE_DATA/rendered" --products 500 \
+			--grounds "$$MAGPIE_DATA/clothing-top10/images/train"
 	$(bin)/python -m training.train detector --out .training/detector $(call resume,detector) --teacher '$(TEACHER)'
-	$(bin)/python -m training.export embedder --run .training/embedder --out bundles/default
 	$(bin)/python -m training.export detector --run .training/detector --out bundles/default
+	$(bin)/magpie train embedding --recipe default --resume
+	rm -rf .training/bundle
+	$(bin)/magpie export .training/runs/default --out .training/bundle
+	$(bin)/magpie release .training/bundle
 
 resume = $(if $(wildcard .training/$(1)/checkpoint.pt),--resume)
 
