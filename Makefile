@@ -11,6 +11,7 @@ ARCHITECTURE ?= arm64
 DATA ?=
 NAME ?=
 TEACHER ?=
+STACK ?= magpie
 
 bin := .venv/bin
 buf := .tools/buf/node_modules/.bin/buf
@@ -23,7 +24,7 @@ typed := shared local functions training
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-training proto proto-check proto-release lint format test test-fast demo bench train-default up down status \
-	layer validate lock clean
+	layer validate lock clean training-image
 
 help: ## This list.
 	@echo 'Magpie: visual product search. Start with `make demo`.'
@@ -124,6 +125,15 @@ validate: $(sam) ## Check template.yaml (sam validate --lint).
 layer: $(sam) ## Build the functions and their layer as they are deployed. ARCHITECTURE=x86_64 for Intel and AMD.
 	ARCHITECTURE=$(ARCHITECTURE) AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(sam) build \
 		--template template.yaml --parameter-overrides Architecture=$(ARCHITECTURE)
+
+training-image: ## Build the training job's image and push it to the registry of STACK=magpie.
+	@repository=$$(aws cloudformation describe-stacks --stack-name '$(STACK)' --output text \
+		--query "Stacks[0].Outputs[?OutputKey=='TrainingRepository'].OutputValue") && \
+	test -n "$$repository" || { echo 'stack $(STACK) has no training: deploy it with --parameter-overrides Training=on'; exit 1; }; \
+	set -ex; \
+	docker build --platform linux/amd64 --file training/Dockerfile --build-arg TORCH='$(TORCH)' --tag "$$repository:latest" .; \
+	aws ecr get-login-password | docker login --username AWS --password-stdin "$${repository%%/*}"; \
+	docker push "$$repository:latest"
 
 # --- Tools, installed once -------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 FOLDER = Path(".training/mlflow")
@@ -30,8 +31,12 @@ class MlflowTracker:
         known = run_dir / "mlflow_run"
         if known.is_file():
             self.run_id = known.read_text().strip()
-            self._client.update_run(self.run_id, "RUNNING")
-            return
+            try:
+                self._client.update_run(self.run_id, "RUNNING")
+            except MlflowException:  # a run that was begun on another machine: it is a new one here
+                known.unlink()
+            else:
+                return
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         number = (
             experiment.experiment_id

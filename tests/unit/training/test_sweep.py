@@ -14,6 +14,7 @@ from tests.unit.training import tiny_shop
 from training.commands.sweep import command
 from training.embedding.recipe import read_recipe
 from training.embedding.sweep import read_plan
+from training.tracking import MlflowTracker
 
 SWEEP = """
 base = "recipe.toml"
@@ -96,3 +97,19 @@ def test_an_objective_that_is_no_figure_is_named(
     result = CliRunner().invoke(command, ["--recipe", str(data / "sweep.toml"), "--data", str(data)])
     assert isinstance(result.exception, InvalidArgument)
     assert "`shop prodcut` is no development figure: did you mean `shop product`?" in str(result.exception)
+
+
+def test_a_run_that_its_database_does_not_know_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was begun on another machine."""
+    monkeypatch.chdir(tmp_path)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    first = MlflowTracker(run_dir, {"seed": 1})
+    assert MlflowTracker(run_dir, {"seed": 1}).run_id == first.run_id
+    (run_dir / "mlflow_run").write_text("0" * 32)
+    tracker = MlflowTracker(run_dir, {"seed": 1})
+    tracker.log({"loss": 1.5, "recall@1": 0.5}, 3)
+    assert tracker.run_id not in (first.run_id, "0" * 32)
+    assert (run_dir / "mlflow_run").read_text() == tracker.run_id
