@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-from rich.progress import Progress
 from rich.table import Table
 
 from magpie.errors import InvalidArgument
@@ -16,6 +14,7 @@ from magpie.vision.bundle import MANIFEST, Bundle
 from training.calibration.fit import TOP, CalibrationReport, fit_calibration
 from training.calibration.reliability import draw
 from training.commands.options import (
+    EntryType,
     data_option,
     examples,
     json_option,
@@ -26,22 +25,10 @@ from training.commands.options import (
 )
 from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.datasets.example import Example
+from training.progress import progress
 from training.ranking.serving_path import ServingPath, product_similarities
 
 FILE = "calibration.json"
-
-
-class EntryType(click.ParamType[DataEntry]):
-    """`DATA` or `DATA:SPLIT,SPLIT`."""
-
-    name = "DATA[:SPLIT,...]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> DataEntry:  # noqa: ARG002 - click's
-        """Any text is one; whether there is such a data set is seen when it is read."""
-        if isinstance(value, DataEntry):
-            return value
-        data, _, splits = str(value).partition(":")
-        return DataEntry(data, tuple(split for split in splits.split(",") if split))
 
 
 @click.command(
@@ -123,7 +110,7 @@ def command(
         tell(f"not in the gallery, so that all their hits are wrong: {', '.join(missing)}")
 
     path = ServingPath(release, whole_images=whole_images, threads=threads)
-    with Progress(console=notes, transient=as_json) as bar:
+    with progress(notes) as bar:
         task = bar.add_task("embedding", total=len(photos) + len(pictures))
         shelf = path.catalogue([picture.path for picture in pictures], lambda: bar.advance(task))
         asked = path.queries([photo.path for photo in photos], lambda: bar.advance(task))

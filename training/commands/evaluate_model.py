@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 from rich.table import Table
 
 from magpie.errors import InvalidArgument
@@ -24,6 +24,7 @@ from training.evaluation.metrics import METRICS
 from training.evaluation.report import PAGE, Heading, earlier_maps, write_report
 from training.evaluation.suite import EvaluationSet, Suite
 from training.evaluation.vector_cache import VectorCache
+from training.progress import progress
 from training.release.contender import IMAGENET, Contender, contender
 from training.release.protected_sets import DEFAULT_SUITE
 
@@ -152,14 +153,7 @@ def _caches(
     quick: bool,
 ) -> Iterator[dict[str, VectorCache]]:
     """A cache a model, each with a bar on standard error."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-    ) as bar:
+    with progress(notes) as bar:
 
         def cache(one: Contender, total: int | None) -> VectorCache:
             task: TaskID = bar.add_task(f"embedding: {one.title}", total=total)

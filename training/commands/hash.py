@@ -15,6 +15,7 @@ from rich.table import Table
 from magpie.errors import InvalidArgument
 from magpie.vision.bundle import Bundle
 from training.commands.options import (
+    EntryType,
     data_option,
     examples,
     json_option,
@@ -35,18 +36,6 @@ _HELD_OUT = 0.15  # of the pictures, where no data set is named for the queries
 _PICTURES_AT_ONCE = 64
 
 Vectors = NDArray[np.float32]
-
-
-class EntryType(click.ParamType[DataEntry]):
-    """`NAME` or `NAME:split,split`."""
-
-    name = "NAME[:SPLIT,...]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> DataEntry:  # noqa: ARG002
-        if isinstance(value, DataEntry):
-            return value
-        name, _, splits = str(value).partition(":")
-        return DataEntry(name, tuple(split for split in splits.split(",") if split))
 
 
 def _bits(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:

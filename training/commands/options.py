@@ -10,6 +10,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from training.datasets.catalogue_of_cards import DataEntry
+
 table_console = Console()  # standard output: what was asked for
 notes = Console(stderr=True, highlight=False)  # standard error: progress and messages
 
@@ -22,6 +24,24 @@ data_option = click.option(
     show_envvar=True,
     help="Folder of the data sets.",
 )
+
+
+class EntryType(click.ParamType[DataEntry]):
+    """`DATA` or `DATA:SPLIT,SPLIT`."""
+
+    name = "DATA[:SPLIT,...]"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> DataEntry:
+        """Any text is one; whether there is such a data set is seen when it is read."""
+        if isinstance(value, DataEntry):
+            return value
+        data, _, splits = str(value).partition(":")
+        return DataEntry(data, tuple(split for split in splits.split(",") if split))
 
 
 def examples(*lines: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.progress import Progress
 from rich.table import Table
 
 from magpie.errors import InvalidArgument
@@ -21,6 +20,7 @@ from magpie.vision.bundle import Bundle
 from training.commands.options import examples, json_option, notes, print_json, table_console, tell
 from training.datasets.example import Example
 from training.datasets.source import DataSource, read_examples
+from training.progress import progress
 from training.ranking.fit import INTERVAL, RankingFit, fit_ranking
 from training.ranking.graded import candidates_of, read_graded
 from training.ranking.serving_path import ServingPath
@@ -112,7 +112,7 @@ def command(
     graded = read_graded(queries, number)
 
     serving = ServingPath(release, whole_images=whole_images, threads=threads)
-    with Progress(console=notes, transient=as_json) as bar:
+    with progress(notes) as bar:
         task = bar.add_task("embedding", total=len(pictures) + len(graded))
         shelf = serving.catalogue([picture.path for picture in pictures], lambda: bar.advance(task))
         photos = serving.queries([query.path for query in graded], lambda: bar.advance(task))

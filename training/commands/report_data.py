@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from magpie.errors import FailedPrecondition
@@ -19,6 +18,7 @@ from training.datasets.example import Example
 from training.datasets.measured_picture import measure_all
 from training.datasets.report import DataReport, DataSetReport, report
 from training.datasets.report_page import render
+from training.progress import progress
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CACHE = Path(".training/pictures.jsonl")
@@ -85,7 +85,7 @@ def command(
         raise click.UsageError("name data sets, or a recipe with --recipe")
     train, held_out, columns = _of_recipe(recipe, root) if recipe else _of_names(data, root)
     everything = [*train, *held_out]
-    with _progress(transient=as_json) as bar:
+    with progress(notes) as bar:
         task = bar.add_task("reading", total=len({example.path for example in everything}))
         paths = (example.path for example in everything)
         measured, unreadable = measure_all(paths, cache, lambda: bar.advance(task))
@@ -192,14 +192,3 @@ def _print_dataset(dataset: DataSetReport) -> None:
 
 def _say(line: str) -> None:
     table_console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _progress(*, transient: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=transient,
-    )

@@ -194,7 +194,7 @@ class EmbeddingBatches:
             codes = self.labels[column][self._lone]
             counts = np.bincount(codes[codes != UNKNOWN], minlength=1)
             chances[codes != UNKNOWN] = 1 / np.sqrt(counts[codes[codes != UNKNOWN]])
-        return self._by_data_set(chances, [self.examples[row].dataset for row in self._lone])
+        return self._by_data_set(chances, [self.examples[int(row)].dataset for row in self._lone])
 
     def _by_data_set(self, weights: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
         """Weights within each data set, scaled to the data sets' shares; they sum to 1."""

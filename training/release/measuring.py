@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from training.evaluation.result import SetResult
 from training.evaluation.suite import EvaluationSet
 from training.evaluation.vector_cache import VectorCache
+from training.progress import progress
 from training.release.compare import METRICS, Comparison, compare_results
 from training.release.contender import Contender, contender, measure, pictures
 
@@ -29,14 +30,7 @@ def compare_on(
     one, other = contender(names[0]), contender(names[1])
     same = (one.weights, one.spec) == (other.weights, other.spec)
     total = pictures(entries, data)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-    ) as bar:
+    with progress(notes) as bar:
         of_one = _measured(bar, one, entries, data, total)
         # Bundles may differ in other parts alone: the detector, the codes, the customers' configs.
         of_other = of_one if same else _measured(bar, other, entries, data, total)
