@@ -83,5 +83,5 @@ def _arrows(axes: Axes, space: SpaceMap) -> None:
         if np.linalg.norm(end - start) / scale > max(2 * movement.by_itself, 0.1):
             axes.annotate(
                 "", xy=tuple(end), xytext=tuple(start), zorder=5,
-                arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6},
+                arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6, "mutation_scale": 20},
             )  # fmt: skip
