@@ -144,7 +144,7 @@ def _excluded(
 ) -> NDArray[np.bool_]:
     """(B, G): the picture itself, and with `leave_out = "source"` all that the same source took."""
     excluded = _same([str(q.example.path) for q in queries], [str(e.path) for e in gallery])
-    if entry.gallery is None and entry.leave_out == "source":
+    if entry.leave_out == "source":
         excluded |= _same([q.example.source for q in queries], [e.source for e in gallery])
     return excluded
 

@@ -23,7 +23,7 @@ class EvaluationSet:
     gallery: DataEntry | None = None
     relevant: str = "product"  # `product` or a label column
     space: str = "identity"  # the space that the set judges first
-    leave_out: str = "picture"  # without a gallery: `picture`, or `source` (all of the same source)
+    leave_out: str = "picture"  # what a query may not find: its own `picture`, or all of its `source`
     protected: bool = True  # a release must not be significantly worse on it
     unseen: tuple[str, ...] = ()  # products that the model's training left out, for the split of the figures
     conditions: bool = False  # also under rotation, blur, darkness, JPEG, occlusion
