@@ -189,11 +189,11 @@ def test_what_aws_answers_becomes_an_error_of_ours(error: Exception, kind: type[
 def test_the_command_line_of_a_job(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAGPIE_JOB_WORK", "/work/job")
+    monkeypatch.setenv("MAGPIE_JOB_WORK", "/srv/magpie/job")
     arguments = ["--run", "s3://b/training/r", "--data", "s3://b/data/d", "--", "embedding", "--set", "a=b"]
     job = parse(arguments)
     assert job.arguments == ("embedding", "--set", "a=b")
-    assert (job.run_dir, job.data_dir) == (Path("/work/job/run"), Path("/work/job/data"))
+    assert (job.run_dir, job.data_dir) == (Path("/srv/magpie/job/run"), Path("/srv/magpie/job/data"))
     assert job.trainer[1:] == ("-m", "training.job.trainer")
     with pytest.raises(SystemExit) as refused:
         parse(["--run", "training/r", "--data", "s3://b/data/d", "embedding"])
