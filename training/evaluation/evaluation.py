@@ -53,7 +53,7 @@ class SpaceMap:
     """The map of one space, and the old one that it was placed in."""
 
     drawn: VectorMap
-    classes: Mapping[str, str]  # picture -> department, category or data set
+    classes: Mapping[str, str]  # picture -> category, department or data set
     old: VectorMap | None = None
     moved: Sequence[Movement] = ()
 
@@ -68,6 +68,7 @@ class Evaluation:
 
 
 Content = tuple[list[Query], list[Example]]
+MAP_CATEGORIES = 10  # of one data set: more colours nobody tells apart
 LEFT_OUT = "products left out of training"  # what a card's metrics call them
 
 
@@ -181,7 +182,7 @@ def _maps(
     if len(names) > MAP_PICTURES:
         notes.append(f"{MAP_PICTURES} of {len(names)} pictures are drawn.")
         names = [names[row] for row in np.linspace(0, len(names) - 1, MAP_PICTURES).astype(int)]
-    classes = {name: _class_of(by_name[name]) for name in names}
+    classes = map_classes({name: by_name[name] for name in names})
     maps = {}
     for space, vectors in sorted(cache.vectors([by_name[name] for name in names]).items()):
         tell(f"map of space {space}")
@@ -196,5 +197,20 @@ def _maps(
     return maps, notes
 
 
-def _class_of(example: Example) -> str:
-    return example.labels.get("department") or example.labels.get("category") or example.dataset
+def map_classes(examples: Mapping[str, Example]) -> dict[str, str]:
+    """What each picture is coloured by: its category, in data sets of many its department."""
+    categories: dict[str, set[str]] = {}
+    for example in examples.values():
+        categories.setdefault(example.dataset, set()).add(example.labels.get("category", ""))
+    return {
+        name: next(
+            (
+                example.labels[column]
+                for column in ("category", "department")
+                if column in example.labels
+                and (column == "department" or len(categories[example.dataset]) <= MAP_CATEGORIES)
+            ),
+            example.dataset,
+        )
+        for name, example in examples.items()
+    }

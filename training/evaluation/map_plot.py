@@ -42,7 +42,7 @@ def map_png(space: SpaceMap) -> bytes:
             handles, names, loc="outside lower center", ncols=4 * panels, frameon=False, markerscale=2
         )
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
+        figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.1)
     return buffer.getvalue()
 
 

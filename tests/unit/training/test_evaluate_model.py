@@ -18,10 +18,11 @@ from magpie.errors import MagpieError
 from magpie.vision.bundle import Bundle
 from training.commands.evaluate_model import command
 from training.datasets.catalogue_of_cards import DataEntry
+from training.datasets.example import Example
 from training.embedding.retrieval import recall_at_1
 from training.embedding.runs import onnx_run
 from training.evaluation.conditions import CONDITIONS
-from training.evaluation.evaluation import LEFT_OUT, with_unseen
+from training.evaluation.evaluation import LEFT_OUT, map_classes, with_unseen
 from training.evaluation.measure import measure_set, read_set
 from training.evaluation.suite import EvaluationSet, Suite
 from training.evaluation.vector_cache import VectorCache
@@ -126,6 +127,7 @@ def test_groups_and_conditions_are_there(reported: tuple[Path, dict[str, Any], R
         assert row["drop"]["mrr"]["value"] == pytest.approx(drop)
     assert set(shop["probes"]) == {"identity", "category", "similar", "imagenet"}
     assert set(reported[1]["maps"]) == {"identity", "category", "similar"}
+    assert reported[1]["maps"]["identity"]["pictures"] == 24
 
 
 def test_the_page_tells_all_and_asks_for_nothing(reported: tuple[Path, dict[str, Any], Result]) -> None:
@@ -247,6 +249,19 @@ def test_unseen_products_are_those_of_the_card_unless_the_set_names_some() -> No
     assert [entry.unseen for entry in with_unseen([named, silent], card)] == [("p1",), ("p3",)]
     nothing = with_unseen([silent], replace(card, metrics={}))
     assert nothing == [silent]
+
+
+def test_a_map_is_coloured_by_category_and_by_department_where_there_are_many() -> None:
+    def labels(kind: int) -> dict[str, str]:
+        return {"category": f"kind {kind}", "department": "all"}
+
+    few = {f"a{i}": Example(Path(f"a{i}"), "few", labels=labels(i % 3)) for i in range(30)}
+    many = {f"b{i}": Example(Path(f"b{i}"), "many", labels=labels(i)) for i in range(30)}
+    bare = {"c": Example(Path("c"), "bare")}
+    classes = map_classes({**few, **many, **bare})
+    assert {classes[name] for name in few} == {"kind 0", "kind 1", "kind 2"}
+    assert {classes[name] for name in many} == {"all"}
+    assert classes["c"] == "bare"
 
 
 def test_the_default_suite_reads() -> None:
