@@ -24,7 +24,6 @@ from training.hashing.select import fit_hash
 from training.ranking.serving_path import ServingPath, product_similarities
 
 CALIBRATION = "calibration.json"
-TABLE_BITS = (64, 128, 256, 512)  # measured beside those of the bundle
 Tell = Callable[[str], None]
 
 
@@ -89,7 +88,7 @@ def _encode(
 ) -> dict[str, Any]:
     """Codes fitted to the training pictures, measured with the development photos."""
     names = [example.dataset for example in pictures.train]
-    model, report = fit_hash(vectors, None, held_out, datasets=names, table_bits=TABLE_BITS, tell=tell)
+    model, report = fit_hash(vectors, None, held_out, datasets=names, tell=tell)
     put_in_bundle(folder, model, card.training_data, report)
     return report
 
