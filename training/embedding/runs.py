@@ -53,6 +53,26 @@ def trained_embedder(run_dir: Path) -> Embedder:
     return embedder.eval()
 
 
+def start_from(task: nn.Module, run_dir: Path) -> None:
+    """Give a task the weights of an earlier run: the network, and class directions of the same shape.
+
+    Raises NotFound if `run_dir` holds no checkpoint.
+    """
+    path = run_dir / "checkpoint.pt"
+    if not path.is_file():
+        raise NotFound(f"start: {path} is missing: train that run first")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    state = checkpoint["task"]
+    if "average" in checkpoint:
+        prefix = "module."
+        state = {k.removeprefix(prefix): v for k, v in checkpoint["average"].items() if k.startswith(prefix)}
+    own = task.state_dict()
+    task.load_state_dict(
+        {name: value for name, value in state.items() if name in own and own[name].shape == value.shape},
+        strict=False,
+    )
+
+
 def torch_run(model: nn.Module, device: str = "cpu") -> Run:
     """Run a module that returns vectors by space."""
 

@@ -30,7 +30,7 @@ from training.embedding.batches import EmbeddingBatches
 from training.embedding.hard_negatives import read_bad_cases
 from training.embedding.recipe import EmbeddingRecipe
 from training.embedding.retrieval import development_figures
-from training.embedding.runs import save_recipe, torch_run, trained_embedder
+from training.embedding.runs import save_recipe, start_from, torch_run
 from training.embedding.task import EmbeddingTask, features_of
 from training.loop import check_run_folder, fit, seed_everything
 from training.models.embedder import Embedder
@@ -137,11 +137,11 @@ def train(
 
     embedder = Embedder(recipe.model.spaces, frozen_stages=recipe.model.frozen_stages)
     teacher = _teacher(embedder, batches, run_dir, device, resume=resume)
+    embedder.start_from_principal_components(teacher)
+    task = EmbeddingTask(embedder, batches, teacher, device)
     if recipe.start:
-        embedder.load_state_dict(trained_embedder(Path(recipe.start)).state_dict())
-    else:
-        embedder.start_from_principal_components(teacher)
-    task = EmbeddingTask(embedder, batches, teacher, device).to(device.name)
+        start_from(task, Path(recipe.start))
+    task = task.to(device.name)
     optimizer = recipe.optimizer.build(embedder.features.layers, embedder.heads, task.proxies())
     schedule = recipe.schedule.rate(optimizer, len(batches))
     average = recipe.optimizer.average(task)
