@@ -64,7 +64,7 @@ class BoxType(click.ParamType[Box]):
 )
 @home_option
 @json_option
-def command(  # noqa: PLR0917 - click calls by keyword
+def command(
     photo: Path,
     customer: str,
     limit: int,

@@ -89,7 +89,7 @@ class Queues:
 class EventConsumer:
     """Takes the batches of one queue. `sqs` is a boto3 client."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         step: Step,
         registry: ServicerRegistry,

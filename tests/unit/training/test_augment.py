@@ -15,8 +15,8 @@ from training.datasets.augment import Augment
 LETTERBOX = Letterbox(48, 127)
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8))
 OFF = Augment(
-    crop=0, shrinks=0, quarter_turns=0, rotates=0, flip=0, background=0, heap=0, light=0, white_balance=0, shadow=0,
-    blur=0, motion=0, noise=0, covers=0, jpeg=0,
+    crop=0, shrinks=0, quarter_turns=0, rotates=0, flip=0, background=0, heap=0,
+    light=0, white_balance=0, shadow=0, blur=0, motion=0, noise=0, covers=0, jpeg=0,
 )  # fmt: skip
 FRAME = ("crop", "shrinks", "rotates", "flip", "quarter_turns")
 LENS = ("light", "white_balance", "shadow", "blur", "motion", "noise", "covers", "jpeg")

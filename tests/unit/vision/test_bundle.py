@@ -48,7 +48,10 @@ def test_a_bundle_runs_as_its_cards_say(folder: Path) -> None:
         ({"name": "a@b"}, "name must match"),
         ({"detector": "../detector.card.json"}, "detector must match"),
         ({"detector": "missing.json"}, r"missing\.json"),
-        ({"extra": "1"}, "an object of name, version, detector, embedder and, as you like, hash, calibration"),
+        (
+            {"extra": "1"},
+            "an object of name, version, detector, embedder and, as you like, hash, calibration",
+        ),
         ({"hash": "../hash.card.json"}, "hash must match"),
         ({"detector": "embedder.card.json"}, "is no detector's"),
         ({"embedder": "detector.card.json"}, "must be an embedder's card"),
