@@ -57,7 +57,8 @@ def test_the_form_of_a_search(local_system: LocalSystem, shop: Shop) -> None:
         scores = [hit["score"] for hit in object_["hits"]]
         assert scores == sorted(scores, reverse=True)
         for hit in object_["hits"]:
-            assert set(hit) == {"product_id", "score", "title", "reasons"}
+            assert set(hit) == {"product_id", "score", "probability", "title", "reasons"}
+            assert 0 < hit["probability"] < 1
             assert sum(hit["reasons"].values()) == pytest.approx(hit["score"], abs=1e-6)
 
 
