@@ -40,14 +40,7 @@ def trained_embedder(run_dir: Path) -> Embedder:
 
     Raises NotFound if there is none.
     """
-    path = run_dir / "checkpoint.pt"
-    if not path.is_file():
-        raise NotFound(f"{path}: no checkpoint; train first: magpie train embedding --out {run_dir}")
-    # Our own file: it holds random states too.
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    prefix, state = "embedder.", checkpoint["task"]
-    if "average" in checkpoint:
-        prefix, state = "module.embedder.", checkpoint["average"]
+    prefix, state = "embedder.", _weights(run_dir)
     embedder = Embedder(recipe_of(run_dir).model.spaces, pretrained=False)
     embedder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     return embedder.eval()
@@ -58,19 +51,22 @@ def start_from(task: nn.Module, run_dir: Path) -> None:
 
     Raises NotFound if `run_dir` holds no checkpoint.
     """
+    own = task.state_dict()
+    fitting = {k: v for k, v in _weights(run_dir).items() if k in own and own[k].shape == v.shape}
+    task.load_state_dict(fitting, strict=False)
+
+
+def _weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """Of the run's task, averaged where the run keeps an average. Raises NotFound."""
     path = run_dir / "checkpoint.pt"
     if not path.is_file():
-        raise NotFound(f"start: {path} is missing: train that run first")
+        raise NotFound(f"{path}: no checkpoint; train first: magpie train embedding --out {run_dir}")
+    # Our own file: it holds random states too.
     checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    state = checkpoint["task"]
-    if "average" in checkpoint:
-        prefix = "module."
-        state = {k.removeprefix(prefix): v for k, v in checkpoint["average"].items() if k.startswith(prefix)}
-    own = task.state_dict()
-    task.load_state_dict(
-        {name: value for name, value in state.items() if name in own and own[name].shape == value.shape},
-        strict=False,
-    )
+    if "average" not in checkpoint:
+        return dict(checkpoint["task"])
+    prefix = "module."  # of the averaged model
+    return {k.removeprefix(prefix): v for k, v in checkpoint["average"].items() if k.startswith(prefix)}
 
 
 def torch_run(model: nn.Module, device: str = "cpu") -> Run:
