@@ -27,21 +27,28 @@ Stratum = tuple[str, ...]
 
 
 def split_development(
-    examples: Sequence[Example], share: float, seed: int, alike: Mapping[Path, str] | None = None
+    examples: Sequence[Example],
+    share: float,
+    seed: int,
+    alike: Mapping[Path, str] | None = None,
+    visits: Mapping[Path, str] | None = None,
 ) -> tuple[list[Example], list[Example]]:
     """(train, dev), each in the order given: about `share` of the photos of every product go to dev.
 
-    Catalogue pictures stay in train, and so do MIN_TRAINING pictures of every product. Pictures without a
+    Catalogue pictures stay in train, and so do MIN_TRAINING pictures of every product. Photos of one source,
+    or of one visit where no source is named (`visits`, see there), go to the same side. Pictures without a
     product are divided per category, those of one source all to the same side: dev then measures new people.
-    `alike` names the groups of near-duplicates (`near_duplicates.groups`), which are not torn apart.
+    `alike` names the groups of near-duplicates (`near_duplicates.alike`), which are not torn apart.
     Raises InvalidArgument if `share` is not in [0, 1).
     """
     if not 0 <= share < 1:
         raise InvalidArgument("development", f"the share must lie in [0, 1), got {share}")
-    alike = alike or {}
+    alike, visits = alike or {}, visits or {}
     chosen = set[Path]()
     if share > 0:
-        chosen |= _photos_of_products([e for e in examples if e.product is not None], share, seed, alike)
+        chosen |= _photos_of_products(
+            [e for e in examples if e.product is not None], share, seed, {**alike, **visits}
+        )
         chosen |= _whole_sources([e for e in examples if e.product is None], share, seed, alike)
         torn = {alike[e.path] for e in examples if e.path in alike and e.path not in chosen}
         chosen = {path for path in chosen if alike.get(path) not in torn}
@@ -68,9 +75,9 @@ def leave_out_products(
 
 
 def _photos_of_products(
-    examples: Sequence[Example], share: float, seed: int, alike: Mapping[Path, str]
+    examples: Sequence[Example], share: float, seed: int, together: Mapping[Path, str]
 ) -> set[Path]:
-    """Of each product the photos with the lowest hashes."""
+    """Of each product the photos or visits with the lowest hashes, as many as bring dev near its share."""
     products = defaultdict[tuple[str, str | None], list[Example]](list)
     for example in examples:
         products[example.dataset, example.product].append(example)
@@ -79,16 +86,17 @@ def _photos_of_products(
         photos = [example for example in pictures if not example.catalogue]
         # Rounded up or down by the product's own hash, so that small products add up to `share`.
         room = int(share * len(photos) + _place(seed, dataset, product))
-        room = min(room, len(pictures) - MIN_TRAINING)
+        spare = len(pictures) - MIN_TRAINING
+        room = min(room, spare)
         units = defaultdict[tuple[str, str], list[Path]](list)
         for example in sorted(photos, key=lambda e: str(e.path)):
             # Files of one name (in several folders) share a place; the group's or path's order decides.
-            group = alike.get(example.path, "")
+            group = example.source or together.get(example.path, "")
             units[(group, "") if group else (example.path.name, str(example.path))].append(example.path)
         for _, unit in sorted(units.items(), key=lambda item: _place(seed, dataset, product, item[0][0])):
-            if len(unit) <= room:
+            if abs(room - len(unit)) < room and len(unit) <= spare:
                 chosen.update(unit)
-                room -= len(unit)
+                room, spare = room - len(unit), spare - len(unit)
     return chosen
 
 

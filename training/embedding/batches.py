@@ -2,7 +2,7 @@
 
 A photo and its product's catalogue picture always meet in a batch, for that is the pair a search must match.
 Products that the model confuses meet too (`hard_negatives`). A picture whose product nobody knows is taken as
-its own product.
+its own product, and so is one whose colours were turned (`datasets.recolour`).
 
 A batch depends on the seed, the epoch and the step alone, wherever it is made: so loader processes may make
 them in any number, and a resumed run sees the same ones.
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from magpie.vision.preprocess import Letterbox, to_tensor
+from training.datasets import recolour
 from training.datasets.example import Example
 from training.embedding.hard_negatives import Rivals
 from training.embedding.recipe import EmbeddingRecipe
@@ -57,8 +58,10 @@ class Batch:
     pictures: Tensor  # (N, 3, size, size) float32
     rows: Tensor  # which example each picture shows
     product: Tensor
-    item: Tensor  # the product, or else a number of the example's own
+    item: Tensor  # the product, or else a number of the example's or twin's own
     labels: Mapping[str, Tensor]  # label column -> (N,)
+    catalogue: Tensor  # bool (N,): the shop's own picture
+    as_taken: Tensor  # bool (N,): False for twins, whose colours were turned
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
@@ -68,6 +71,8 @@ class Batch:
             self.product.to(device),
             self.item.to(device),
             {column: values.to(device) for column, values in self.labels.items()},
+            self.catalogue.to(device),
+            self.as_taken.to(device),
         )
 
 
@@ -82,7 +87,7 @@ class EmbeddingBatches:
         self.product: Codes = np.array([numbers.get(f"{e.dataset}/{e.product}", UNKNOWN) for e in examples])
         self.labels = {column: self._codes(column) for column in columns}
         self.rivals = Rivals(len(numbers))
-        catalogue = np.array([e.catalogue for e in examples])
+        catalogue = self._is_catalogue = np.array([e.catalogue for e in examples])
         self._photos = [np.flatnonzero((self.product == p) & ~catalogue) for p in range(len(numbers))]
         self._catalogue = [np.flatnonzero((self.product == p) & catalogue) for p in range(len(numbers))]
         self._pairable = np.flatnonzero(
@@ -117,8 +122,9 @@ class EmbeddingBatches:
     def make(self, epoch: int, step: int) -> Batch:
         """The batch of one step."""
         rng = np.random.default_rng([self.recipe.seed, epoch, step])
-        rows = self._draw(rng)
-        augment, size = self.recipe.augment, self.recipe.batch.size
+        rows, twin = self._draw(rng)
+        augment, sizes = self.recipe.augment, self.recipe.batch.sizes
+        size = sizes[min(epoch * len(sizes) // self.recipe.schedule.epochs, len(sizes) - 1)]
         letterbox = Letterbox(size, self.recipe.model.input.fill)
         squares = np.stack(
             [
@@ -126,14 +132,25 @@ class EmbeddingBatches:
                 for example in (self.examples[row] for row in rows)
             ]
         )
-        product = self.product[rows]
-        item = np.where(product == UNKNOWN, len(self.vocabulary.products) + rows, product)
+        for number in range(1, twin.max(initial=0) + 1):
+            squares[twin == number] = recolour.turned(squares[twin == number], recolour.draw_turn(rng))
+        as_taken = twin == 0
+        product = np.where(as_taken, self.product[rows], UNKNOWN)
+        # Numbers of products, then of examples, then of the batch's twins.
+        first_example = len(self.vocabulary.products)
+        item = np.where(product == UNKNOWN, first_example + rows, product)
+        item = np.where(as_taken, item, first_example + len(self.examples) + twin)
         return Batch(
             pictures=torch.from_numpy(to_tensor(augment.photograph(squares, rng), self.recipe.model.input)),
             rows=torch.from_numpy(rows),
             product=torch.from_numpy(product),
             item=torch.from_numpy(item),
-            labels={column: torch.from_numpy(codes[rows]) for column, codes in self.labels.items()},
+            labels={
+                column: torch.from_numpy(np.where(as_taken, codes[rows], UNKNOWN))
+                for column, codes in self.labels.items()
+            },
+            catalogue=torch.from_numpy(self._is_catalogue[rows]),
+            as_taken=torch.from_numpy(as_taken),
         )
 
     def plain(self, rows: Sequence[int] | None = None, batch: int = 64) -> Iterator[Tensor]:
@@ -151,25 +168,31 @@ class EmbeddingBatches:
             [numbers.get(f"{e.dataset}/{e.labels.get(column)}", UNKNOWN) for e in self.examples], np.int64
         )
 
-    def _draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Rows of the examples, `Batch.pictures` at most."""
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Rows of the examples, `Batch.pictures` at most, and the number of the twin each shows, or 0."""
         batch = self.recipe.batch
-        rows: list[NDArray[np.intp]] = []
-        for product in self._draw_products(rng):
-            photos, catalogue = self._photos[product], self._catalogue[product]
-            shown = photos if len(photos) else catalogue
-            rows.append(rng.choice(shown, batch.photos, replace=len(shown) < batch.photos))
-            if len(photos):
-                rows.append(rng.permutation(catalogue)[:1])
+        wanted = min(batch.products, len(self._pairable))
+        twins = round(wanted * batch.twins)
+        products = self._draw_products(rng, wanted - twins)
+        numbers = [0] * len(products) + list(range(1, twins + 1))
+        rows = [self._pictures_of(product, rng) for product in (*products, *products[:twins])]
+        twin = [np.full(len(drawn), number) for drawn, number in zip(rows, numbers, strict=True)]
         if len(self._lone) and batch.lone:
             count = min(batch.lone, len(self._lone))
             lone = rng.choice(self._lone, count, replace=False, p=self._lone_chances)
             rows.append(np.repeat(lone, batch.views))
-        return np.concatenate(rows)
+            twin.append(np.zeros(len(rows[-1]), np.int64))
+        return np.concatenate(rows), np.concatenate(twin)
 
-    def _draw_products(self, rng: np.random.Generator) -> Sequence[int]:
+    def _pictures_of(self, product: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        """m photos and a catalogue picture, or m times its catalogue pictures if there is no photo."""
+        photos, catalogue = self._photos[product], self._catalogue[product]
+        shown = photos if len(photos) else catalogue
+        drawn = rng.choice(shown, self.recipe.batch.photos, replace=len(shown) < self.recipe.batch.photos)
+        return np.concatenate([drawn, rng.permutation(catalogue)[:1]]) if len(photos) else drawn
+
+    def _draw_products(self, rng: np.random.Generator, wanted: int) -> list[int]:
         """Some at random, then rivals of those."""
-        wanted = min(self.recipe.batch.products, len(self._pairable))
         if not wanted:
             return []
         rivals = round(wanted * self.recipe.hard_negatives.share) if self.rivals.known else 0

@@ -32,6 +32,9 @@ class Development:
     """What is kept out of training to steer by. Never the pictures that figures are reported on."""
 
     share: float = 0.08  # of the photos, carved out of the training data; 0: none
+    visits: bool = (
+        True  # photos that name no source are kept out by visits, which are guessed from their colours
+    )
     allow_near_duplicates: bool = False  # train although development photos are nearly in training
 
 
@@ -72,12 +75,20 @@ class Batch:
 
     products: int = 10
     photos: int = 3  # m, of each product; its catalogue picture comes on top
+    twins: float = 0.0  # share of the products that are another one of the batch in other colours
     lone: int = 24  # pictures whose product nobody knows
     views: int = 1  # how often each lone picture is seen, augmented apart; from 2 on they are pairs
     # Random crops make objects larger than serving will see them; a smaller square in training evens that
-    # out, and is faster (Touvron et al. 2019, arXiv 1906.06423).
-    size: int = 192  # px
+    # out, and is faster (Touvron et al. 2019, arXiv 1906.06423). Several sizes share the epochs evenly: small
+    # ones first cost little while there is most to learn (Tan and Le 2021, arXiv 2104.00298).
+    sizes: tuple[int, ...] = (192,)  # px
     steps: int = 0  # an epoch; 0: as many as see each photo of a product about once
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.twins <= 0.5:
+            raise ValueError("`twins` must lie in [0, 0.5]: each twin stands beside its product")
+        if not self.sizes or min(self.sizes) < 32:
+            raise ValueError("`sizes` needs at least one size, of 32 px or more")
 
     @property
     def pictures(self) -> int:
@@ -89,6 +100,8 @@ class Batch:
 class Losses:
     """Weights of the terms; 0 leaves one out."""
 
+    # Catalogue pictures stay where distillation keeps them, so that those of new products are no worse off.
+    hold_catalogue: bool = False
     # identity
     triplet: float = 0.5  # batch-hard, over siamese views of products
     triplet_scale: float = 10.0  # sharpness of its soft margin

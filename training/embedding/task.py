@@ -29,6 +29,10 @@ class EmbeddingTask(nn.Module):
     softmax for each label column, over the pictures that have the label; similar: contrast over the taxonomy.
     All stay near `teacher` (M, 1280), the ImageNet features of every example: the features themselves, and
     the cosines of pairs in the spaces that must know what no label says (learning without forgetting).
+
+    With `losses.hold_catalogue` no label moves a catalogue picture: photos must learn to come to where it is.
+    Else the few catalogue pictures of a training set are learnt by heart, and those of new products, which
+    are not, lose the photos of these to the nearest that is.
     """
 
     teacher: Tensor
@@ -82,8 +86,11 @@ class EmbeddingTask(nn.Module):
         features = features.float()
         spaces = self.embedder.project(features)
         losses = self.recipe.losses
+        terms = self._kept(features, spaces, batch)
+        if losses.hold_catalogue:
+            held = batch.catalogue[:, None]
+            spaces = {space: torch.where(held, v.detach(), v) for space, v in spaces.items()}
         known = batch.product != UNKNOWN
-        terms: dict[str, Tensor] = {}
         if losses.triplet:
             terms["triplet"] = losses.triplet * batch_hard_triplet(
                 spaces["identity"], batch.item, losses.triplet_scale
@@ -101,7 +108,6 @@ class EmbeddingTask(nn.Module):
             terms["similar"] = losses.similar * taxonomy_contrastive(
                 spaces["similar"], torch.stack(levels), self.level_weights
             )
-        terms |= self._kept(features, spaces, batch)
         return terms
 
     def _category(self, vectors: Tensor, batch: Batch) -> Tensor:
@@ -117,13 +123,15 @@ class EmbeddingTask(nn.Module):
         return torch.stack(parts).mean() if parts else vectors.new_zeros(())
 
     def _kept(self, features: Tensor, spaces: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        losses, teacher = self.recipe.losses, self.teacher[batch.rows]
+        """Twins are left out: the teacher knows their pictures in other colours only."""
+        losses, own = self.recipe.losses, batch.as_taken
+        features, teacher = features[own], self.teacher[batch.rows[own]]
         terms = {}
         if losses.distillation:
             terms["distillation"] = losses.distillation * feature_distillation(features, teacher)
         if losses.geometry:
             centred = teacher - self.teacher_mean
-            kept = [geometry_distillation(spaces[space], centred) for space in ("identity", "similar")]
+            kept = [geometry_distillation(spaces[space][own], centred) for space in ("identity", "similar")]
             terms["geometry"] = losses.geometry * torch.stack(kept).sum()
         return terms
 

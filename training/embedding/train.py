@@ -25,6 +25,7 @@ from training.datasets.development import leave_out_products, split_development
 from training.datasets.example import Example
 from training.datasets.measured_picture import measure_all
 from training.datasets.report import DataReport, report
+from training.datasets.visits import visits
 from training.device import Device
 from training.embedding.batches import EmbeddingBatches
 from training.embedding.hard_negatives import read_bad_cases
@@ -88,7 +89,11 @@ def read_pictures(
     measured, unreadable = measure_all((e.path for e in (*kept, *held_out)), cache, advance)
     readable = [example for example in kept if example.path not in unreadable]
     learnt, development = split_development(
-        readable, recipe.development.share, recipe.seed, near_duplicates.alike(measured)
+        readable,
+        recipe.development.share,
+        recipe.seed,
+        near_duplicates.alike(measured),
+        visits(readable, measured) if recipe.development.visits else None,
     )
     broken = [example for example in kept if example.path in unreadable]
     found = judge(

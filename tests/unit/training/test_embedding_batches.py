@@ -13,7 +13,7 @@ from magpie.vision.preprocess import Letterbox
 from tests.unit.training import tiny_shop
 from training.datasets.catalogue_of_cards import examples_of
 from training.embedding.batches import UNKNOWN, EmbeddingBatches
-from training.embedding.recipe import EmbeddingRecipe, read_recipe
+from training.embedding.recipe import Batch, EmbeddingRecipe, read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +88,35 @@ def test_loader_processes_make_the_same_batches_and_leave_the_random_state_alone
         assert torch.equal(one.labels["category"], other.labels["category"])
 
 
+def test_a_twin_stands_beside_its_product_in_other_colours_and_carries_no_label(
+    data: Path, recipe: EmbeddingRecipe
+) -> None:
+    beside = replace(recipe, batch=replace(recipe.batch, products=2, twins=0.5, lone=2))
+    batch = next(batches_of(beside, data).epoch(0))
+    twins = torch.unique(batch.item[~batch.as_taken])
+    assert len(twins) == 1
+    for twin in twins:
+        shown = batch.item == twin
+        products = {int(p) for p in batches_of(beside, data).product[batch.rows[shown]]}
+        assert len(products) == 1  # photos and catalogue picture of one product
+        assert products <= set(batch.product[batch.as_taken].tolist())
+        assert (batch.product[shown] == UNKNOWN).all()
+        assert all((codes[shown] == UNKNOWN).all() for codes in batch.labels.values())
+    assert not set(twins.tolist()) & set(batch.item[batch.as_taken].tolist())
+
+
+def test_twins_need_their_products_beside_them() -> None:
+    with pytest.raises(ValueError, match="twins"):
+        Batch(twins=0.6)
+
+
 def test_shares_decide_how_often_a_data_set_is_drawn(data: Path, recipe: EmbeddingRecipe) -> None:
     shop, wardrobe = recipe.data
     both = (replace(shop, share=3.0), replace(shop, data="shop-again.csv", share=1.0), wardrobe)
     (data / "shop-again.csv").write_text((data / "shop.csv").read_text())
     batches = batches_of(replace(recipe, data=both), data)
     rng = np.random.default_rng(0)
-    drawn = [p for _ in range(800) for p in batches._draw_products(rng)]
+    drawn = [p for _ in range(800) for p in batches._draw_products(rng, recipe.batch.products)]
     again = np.mean([batches.vocabulary.products[p].startswith("shop-again/") for p in drawn])
     # Without replacement, so the smaller share comes a little more often than its quarter.
     assert 0.2 < again < 0.4
@@ -106,7 +128,7 @@ def test_rivals_meet_in_a_batch(data: Path, recipe: EmbeddingRecipe) -> None:
     rng = np.random.default_rng(0)
 
     def share_of_pairs() -> float:
-        draws = [set(batches._draw_products(rng)) for _ in range(300)]
+        draws = [set(batches._draw_products(rng, 2)) for _ in range(300)]
         with_gala = [draw for draw in draws if gala in draw]
         return float(np.mean([fuji in draw for draw in with_gala]))
 

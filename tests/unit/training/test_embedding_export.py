@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("run")
     data = tiny_shop.make(folder / "data")
     recipe = read_recipe(
-        data / "recipe.toml", {"schedule.epochs": "1", "model.size": "64", "batch.size": "64"}
+        data / "recipe.toml", {"schedule.epochs": "1", "model.size": "64", "batch.sizes": "[64]"}
     )
     torch.set_num_threads(1)
     train(data, folder / "run", recipe, resume=False, tracking=None)

@@ -27,7 +27,7 @@ size = 32
 products = 2
 photos = 2
 lone = 2
-size = 32
+sizes = [32]
 steps = 3
 [schedule]
 epochs = 3
