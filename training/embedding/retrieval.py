@@ -89,6 +89,27 @@ def development_figures(
     return figures
 
 
+def unseen_figures(
+    run: Run, spec: InputSpec, left_out: Sequence[Example], catalogue: Sequence[Example]
+) -> dict[str, float]:
+    """Recall@1 of photos of products that training left out, among catalogue pictures of all, by data set.
+
+    `catalogue` are pictures of products that were trained on.
+    """
+    figures: dict[str, float] = {}
+    for name in dict.fromkeys(example.dataset for example in left_out):
+        photos = [e for e in left_out if e.dataset == name and not e.catalogue]
+        gallery = [e for e in (*catalogue, *left_out) if e.dataset == name and e.catalogue and e.product]
+        if photos and any(e.catalogue for e in left_out if e.dataset == name):
+            figures[f"{name} unseen product"] = recall_at_1(
+                embed(run, spec, photos)["identity"],
+                embed(run, spec, gallery)["identity"],
+                [e.product for e in photos],
+                [e.product for e in gallery],
+            )
+    return figures
+
+
 def _among_themselves(
     run: Run, spec: InputSpec, name: str, photos: Sequence[Example], columns: Sequence[str]
 ) -> dict[str, float]:

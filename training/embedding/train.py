@@ -30,7 +30,7 @@ from training.device import Device
 from training.embedding.batches import EmbeddingBatches
 from training.embedding.hard_negatives import read_bad_cases
 from training.embedding.recipe import EmbeddingRecipe
-from training.embedding.retrieval import development_figures
+from training.embedding.retrieval import development_figures, unseen_figures
 from training.embedding.runs import save_recipe, start_from, torch_run
 from training.embedding.task import EmbeddingTask, features_of
 from training.loop import check_run_folder, fit, seed_everything
@@ -168,6 +168,7 @@ def train(
         catalogue = [example for example in pictures.train if example.catalogue]
         development = pictures.development
         figures.update(development_figures(run, recipe.model.input, development, catalogue, recipe.domains))
+        figures.update(unseen_figures(run, recipe.model.input, pictures.left_out, catalogue))
         watch(figures)
         return figures
 
@@ -186,7 +187,7 @@ def train(
             also={"rivals": batches.rivals},
             tracker=tracker,
             before_epoch=mine,
-            after_epoch=measure if pictures.development else None,
+            after_epoch=measure if pictures.development or pictures.left_out else None,
         )
     return figures
 

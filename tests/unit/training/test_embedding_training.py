@@ -108,6 +108,24 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint_whole(
     trained_embedder(run_dir)
 
 
+def test_products_left_out_are_measured_among_all(data: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(data / "recipe.toml", {"leave_out.products": "1", "schedule.epochs": "1"})
+    figures = train(data, tmp_path / "run", recipe, resume=False, tracking=None)
+    assert 0 <= figures["shop unseen product"] <= 1
+    summary = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert len(summary["left_out"]) == 1
+    assert not {f"shop/{name}" for name in summary["left_out"]} & set(summary["products"])
+
+
+def test_a_run_can_start_from_the_weights_of_another(data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(data, first, read_recipe(data / "recipe.toml"), resume=False, tracking=None)
+    changes = {"start": str(first), "schedule.epochs": "1", "batch.steps": "1", "optimizer.lr": "0.0"}
+    train(data, second, read_recipe(data / "recipe.toml", changes), resume=False, tracking=None)
+    one, other = trained_embedder(first).state_dict(), trained_embedder(second).state_dict()
+    assert all(torch.allclose(one[name], other[name]) for name in one)
+
+
 @pytest.mark.parametrize("change", ["precision=bf16", "losses.proxy_anchor=1", "schedule.kind=sgdr"])
 def test_every_way_to_learn_lowers_its_loss(data: Path, tmp_path: Path, change: str) -> None:
     changes = dict([change.split("=")]) | {
