@@ -57,8 +57,3 @@ class Schedule:
         while epoch >= start + length:
             start, length = start + length, length * self.longer
         return self._cosine((epoch - start) / length)
-
-
-def warmup_cosine(optimizer: optim.Optimizer, *, warmup: int, total: int, floor: float = 0.01) -> LambdaLR:
-    """The cosine over `total` steps."""
-    return Schedule(epochs=1, warmup=warmup, floor=floor).rate(optimizer, total)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.loop import fit, seed_everything
-from training.schedule import warmup_cosine
+from training.schedule import Schedule
 
 EPOCHS, STEPS = 6, 10
 
@@ -68,7 +68,7 @@ def main() -> None:
     rows = np.load(arguments.data / "rows.npy")
     task = Denoise(rows.shape[1])
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.02)
-    schedule = warmup_cosine(optimizer, warmup=5, total=EPOCHS * STEPS)
+    schedule = Schedule(EPOCHS, warmup=5).rate(optimizer, STEPS)
     batches = Rows(rows, arguments.step_seconds)
     fit(
         task,

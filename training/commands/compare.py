@@ -13,6 +13,7 @@ from training.commands.options import (
     json_option,
     notes,
     print_json,
+    suite_option,
     table_console,
     tell,
 )
@@ -38,12 +39,7 @@ SHOWN = 5  # categories and queries each way, on the terminal
 )
 @click.argument("bundle_a", metavar="A")
 @click.argument("bundle_b", metavar="B")
-@click.option(
-    "--suite",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    default=DEFAULT_SUITE,
-    help="Evaluation sets (TOML).  [default: training/evaluation/suites/default.toml]",
-)
+@suite_option
 @data_option
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="Only this set; may be repeated.")
 @click.option(
@@ -61,7 +57,7 @@ def command(
     *,
     bundle_a: str,
     bundle_b: str,
-    suite: Path,
+    suite: Path | None,
     data: Path,
     sets: tuple[str, ...],
     metrics: tuple[str, ...],
@@ -78,7 +74,7 @@ def command(
 
     The exit code is 0 whatever the verdict; `magpie release` is what refuses.
     """
-    entries = present(_chosen(Suite.load(suite), sets), data, tell)
+    entries = present(_chosen(Suite.load(suite or DEFAULT_SUITE), sets), data, tell)
     comparison = compare_on((bundle_a, bundle_b), entries, data, notes, tuple(dict.fromkeys(metrics)))
     if page is not None:
         page.write_text(render(comparison, bundle_a, bundle_b, data))

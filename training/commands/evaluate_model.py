@@ -16,7 +16,15 @@ from rich.table import Table
 
 from magpie.errors import InvalidArgument
 from magpie.vision.bundle import Bundle
-from training.commands.options import examples, json_option, notes, print_json, table_console, tell
+from training.commands.options import (
+    examples,
+    json_option,
+    notes,
+    print_json,
+    suite_option,
+    table_console,
+    tell,
+)
 from training.datasets.catalogue_of_cards import DataEntry
 from training.evaluation.evaluation import Evaluation, evaluate, pictures_to_embed, read_all, with_unseen
 from training.evaluation.measure import present
@@ -41,11 +49,7 @@ CSV = click.Path(path_type=Path, exists=True, dir_okay=False)
     ),
 )
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--suite",
-    type=CSV,
-    help="Evaluation sets (TOML).  [default: training/evaluation/suites/default.toml]",
-)
+@suite_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

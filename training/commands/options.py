@@ -26,6 +26,13 @@ data_option = click.option(
 )
 
 
+suite_option = click.option(
+    "--suite",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Evaluation sets (TOML).  [default: training/evaluation/suites/default.toml]",
+)
+
+
 class EntryType(click.ParamType[DataEntry]):
     """`DATA` or `DATA:SPLIT,SPLIT`."""
 

@@ -9,7 +9,15 @@ import click
 
 from magpie.errors import FailedPrecondition
 from magpie.vision.bundle import Bundle
-from training.commands.options import examples, json_option, notes, print_json, table_console, tell
+from training.commands.options import (
+    examples,
+    json_option,
+    notes,
+    print_json,
+    suite_option,
+    table_console,
+    tell,
+)
 from training.release.comparison_tables import metrics_table
 from training.release.gate import check_reason, refuse_losses
 from training.release.install import alone, install, interrupted, previous_of, recover, roll_back
@@ -35,12 +43,7 @@ from training.release.release import Assessment, Order, assess, record
     show_default=True,
     help="The place: the bundle that the candidate is compared with and replaces.",
 )
-@click.option(
-    "--suite",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    default=DEFAULT_SUITE,
-    help="Evaluation sets (TOML).  [default: training/evaluation/suites/default.toml]",
-)
+@suite_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -75,7 +78,7 @@ def command(
     *,
     candidate: Path | None,
     current: Path,
-    suite: Path,
+    suite: Path | None,
     data: Path | None,
     version: str | None,
     reason: str | None,
@@ -113,7 +116,7 @@ def command(
     order = Order(
         candidate=candidate,
         current=current,
-        suite=suite,
+        suite=suite or DEFAULT_SUITE,
         data=data,
         version=version,
         reason=None if reason is None else check_reason(reason),

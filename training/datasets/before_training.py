@@ -5,55 +5,16 @@ Everything that is wrong is said at once, each with the file or class and the wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from magpie.tables.problems import BadFile, Problem
 from training.datasets.example import Example
-from training.datasets.measured_picture import measure_all
 from training.datasets.report import PRODUCT, DataReport, NearDuplicates, report, value_of
 from training.recipe_file import nearest
 
 NAMED = 20  # files, pairs or classes in one message; then a count
 LARGE_SOURCE = 0.5  # share of a data set's pictures from which one source is worth a warning
-
-
-def check(
-    examples: Sequence[Example],
-    development: Sequence[Example] = (),
-    *,
-    held_out: Sequence[Example] = (),
-    columns: Collection[str] = (),
-    identity: bool = True,
-    allow_near_duplicates: bool = False,
-    skip_unreadable: bool = False,
-    cache: Path | None = None,
-    advance: Callable[[], None] = lambda: None,
-) -> DataReport:
-    """The report of all pictures, with warnings; `report.readable(examples)` are those to train on.
-
-    `development` and `held_out` (what figures will be reported on) must not hold a photograph of `examples`,
-    unless `allow_near_duplicates`. `columns` are the label columns that training uses; none: all that there
-    are. `identity`: products are trained on, so some product needs two pictures. Unreadable pictures are
-    refused, or left out with `skip_unreadable`. Pictures are measured once and kept in `cache` (JSON lines);
-    `advance` is called for each of them. Raises BadFile with everything that is wrong.
-    """
-    everything = [*examples, *development, *held_out]
-    measured, unreadable = measure_all((example.path for example in everything), cache, advance)
-    judged = judge(
-        report(everything, measured, unreadable),
-        examples,
-        development,
-        held_out,
-        columns=columns,
-        identity=identity,
-        allow_near_duplicates=allow_near_duplicates,
-        skip_unreadable=skip_unreadable,
-    )
-    if judged.refusals:
-        raise BadFile("training data", [Problem(0, text) for text in judged.refusals])
-    return judged
 
 
 def judge(
@@ -67,7 +28,13 @@ def judge(
     allow_near_duplicates: bool = False,
     skip_unreadable: bool = False,
 ) -> DataReport:
-    """`found`, the report of all of these, with what training says to it. Arguments as for `check`."""
+    """`found`, the report of all these pictures, with warnings, and refusals if training must not start.
+
+    `development` and `held_out` (what figures will be reported on) must not hold a photograph of `examples`,
+    unless `allow_near_duplicates`. `columns` are the label columns that training uses; none: all that there
+    are. `identity`: products are trained on, so some product needs two pictures. Unreadable pictures are
+    refused, or left out with `skip_unreadable`.
+    """
     train = found.readable(examples)
     trained = report(train, {}, {})
     refusals = [] if skip_unreadable else list(_unreadable(found))

@@ -27,7 +27,7 @@ from training.detection.teacher import Teacher
 from training.loop import fit, seed_everything
 from training.models.detector import Detector, ServedDetector
 from training.recipes.detector_default import RECIPE
-from training.schedule import warmup_cosine
+from training.schedule import Schedule
 
 EXAMPLES = """examples:
   python -m training.train detector --data ../data --teacher ../teacher.onnx --out .training/detector --bf16
@@ -90,7 +90,7 @@ def train(
         [{"params": backbone, "lr": recipe.backbone_rate}, {"params": heads, "lr": recipe.head_rate}],
         weight_decay=recipe.weight_decay,
     )
-    schedule = warmup_cosine(optimizer, warmup=recipe.warmup, total=recipe.epochs * len(batches))
+    schedule = Schedule(recipe.epochs, warmup=recipe.warmup).rate(optimizer, len(batches))
     run = torch_run(ServedDetector(detector))
 
     def after_epoch() -> dict[str, float]:

@@ -85,12 +85,6 @@ class Rivals:
                 chosen.append(int(rng.choice(len(chances), p=chances / chances.sum())))
         return chosen
 
-    def most_confused(self, count: int) -> list[tuple[int, int, float]]:
-        """(product, rival, votes), the most first."""
-        flat = np.argsort(-self._mined, axis=None)[:count]
-        pairs = zip(*np.unravel_index(flat, self._mined.shape), strict=True)
-        return [(int(a), int(b), float(self._mined[a, b])) for a, b in pairs if self._mined[a, b] > 0]
-
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"mined": self._mined, "told": self._told, "keep": self._keep}

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from magpie.errors import InvalidArgument
-from magpie.tables.problems import BadFile
-from training.datasets.before_training import NAMED, check
+from magpie.tables.problems import BadFile, Problem
+from training.datasets.before_training import NAMED, judge
 from training.datasets.example import Example
+from training.datasets.measured_picture import measure_all
+from training.datasets.report import DataReport, report
 
 PICTURES: dict[int, Image.Image] = {}
 
@@ -42,6 +44,21 @@ def more(folder: Path, seed: int, **known: object) -> Example:
     path = folder / f"more-{seed}.png"
     picture(seed).save(path)
     return Example(path, "shop", **known)  # type: ignore[arg-type]
+
+
+def check(
+    examples: Sequence[Example],
+    development: Sequence[Example] = (),
+    held_out: Sequence[Example] = (),
+    **options: object,
+) -> DataReport:
+    """As a training does: measure, report, judge, refuse."""
+    everything = [*examples, *development, *held_out]
+    found = report(everything, *measure_all(example.path for example in everything))
+    judged = judge(found, examples, development, held_out, **options)  # type: ignore[arg-type]
+    if judged.refusals:
+        raise BadFile("training data", [Problem(0, text) for text in judged.refusals])
+    return judged
 
 
 def refused(examples: Sequence[Example], development: Sequence[Example] = (), **options: object) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.optimizer import Optimizer
-from training.schedule import Schedule, warmup_cosine
+from training.schedule import Schedule
 
 
 def rates(schedule: Schedule, steps: int, count: int, lr: float = 2.0) -> list[float]:
@@ -48,17 +48,6 @@ def test_step_annealing_falls_at_its_milestones() -> None:
     assert seen[:10] == pytest.approx([2.0] * 10)
     assert seen[10:16] == pytest.approx([0.2] * 6)
     assert seen[16:] == pytest.approx([0.02] * 4)
-
-
-def test_the_short_form_is_the_cosine_over_all_steps() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    way = warmup_cosine(optimizer, warmup=4, total=24)
-    seen = []
-    for _ in range(26):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        way.step()
-    assert seen == pytest.approx(rates(Schedule(epochs=2, warmup=4), steps=12, count=26))
 
 
 def test_each_layer_learns_at_its_own_rate_and_frozen_ones_at_none() -> None:

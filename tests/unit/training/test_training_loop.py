@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from magpie.errors import FailedPrecondition, InvalidArgument
 from training.loop import fit, seed_everything
-from training.schedule import warmup_cosine
+from training.schedule import Schedule
 
 
 class Killed(Exception):
@@ -55,7 +55,7 @@ def run(folder: Path, *, kill_at: int | None = None, resume: bool = False, scale
     seed_everything(5)
     task = Denoise(scale)
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.05)
-    schedule = warmup_cosine(optimizer, warmup=3, total=21)
+    schedule = Schedule(epochs=1, warmup=3).rate(optimizer, 21)
     fit(
         task,
         optimizer,
