@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("decode", "detection", "embedding", "search", "reranking", "end_to_end", "ingest")
+BENCHES = ("decode", "detection", "embedding", "search", "codes", "reranking", "end_to_end", "ingest")
 
 
 def main(names: list[str]) -> int:
