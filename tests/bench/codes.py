@@ -7,7 +7,7 @@ Recall@10 is measured against exact float; bytes are those of codes and int8 vec
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import faiss
@@ -61,13 +61,8 @@ def main() -> None:
             ]
             asked = itertools.cycle(zip(queries, query_codes, strict=True))
             note = f"recall@10 {np.mean(found):.3f}, {per_object} bytes"
-            rows.append(
-                measure(
-                    f"{size:,} objects, {shortlist} rescored",
-                    lambda one=one, asked=asked: one(*next(asked)),
-                    note=note,
-                )
-            )
+            ask = partial(answer_next, one, asked)
+            rows.append(measure(f"{size:,} objects, {shortlist} rescored", ask, note=note))
     rows.append(measure("codes of 100 objects", lambda: model.encode(SPACE, queries[:100]), items=100))
     report("codes", rows, bundle=bundle.id, bits=model.bits[SPACE])
 
@@ -75,6 +70,11 @@ def main() -> None:
 def ask_next(index: faiss.IndexFlatIP, queries: NDArray[np.float32], turn: Iterator[int]) -> None:
     """The next query of `turn`."""
     index.search(queries[next(turn)][None], K)
+
+
+def answer_next(answer: Callable[..., object], asked: Iterator[tuple[object, ...]]) -> None:
+    """The next query of `asked`."""
+    answer(*next(asked))
 
 
 def around(rng: np.random.Generator, centres: NDArray[np.float32], each: int) -> NDArray[np.float32]:

@@ -109,6 +109,32 @@ def fit_calibration(
     )
 
 
+def measure_calibration(
+    calibration: Calibration,
+    similarity: Mapping[str, Similarity],
+    same: NDArray[np.bool_],
+    category: Sequence[str],
+    *,
+    top: int = TOP,
+) -> CalibrationReport:
+    """How far a calibration is off on photos that it was not fitted on; arguments as for `fit_calibration`.
+
+    Raises InvalidArgument if the shapes do not fit.
+    """
+    pairs = hits(similarity, same, category, top=top)
+    names = [str(name) for name in pairs.category]
+    return CalibrationReport(
+        len(same),
+        len(np.unique(pairs.group)),
+        top,
+        {
+            space: _report(values, calibration.probability(space, values, names), pairs)
+            for space, values in pairs.similarity.items()
+            if space in calibration.spaces
+        },
+    )
+
+
 def _space(
     similarity: NDArray[np.float64], pairs: Pairs, fold_of: NDArray[np.intp], folds: int
 ) -> tuple[SpaceCalibration, SpaceReport]:

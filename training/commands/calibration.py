@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import numpy as np
 from rich.table import Table
 
-from magpie.errors import InvalidArgument
+from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.ranking.calibration import Calibration
 from magpie.vision.bundle import MANIFEST, Bundle
-from training.calibration.fit import TOP, CalibrationReport, fit_calibration
+from training.calibration.fit import TOP, CalibrationReport, fit_calibration, measure_calibration
 from training.calibration.reliability import draw
 from training.commands.options import (
     EntryType,
@@ -36,6 +38,8 @@ FILE = "calibration.json"
     epilog=examples(
         "magpie train calibration --bundle my-bundle --data photos --queries shop/queries.csv \\\n"
         "      --gallery shop/catalogue.csv --plot reliability.png",
+        "magpie train calibration --bundle my-bundle --data photos --queries shop/queries.csv \\\n"
+        "      --gallery shop/catalogue.csv --check",
     ),
 )
 @click.option(
@@ -65,6 +69,7 @@ FILE = "calibration.json"
     show_default=True,
     help="Hits a photo to fit on: as many as searches show.",
 )
+@click.option("--check", is_flag=True, help="Fit nothing: measure the calibration that the bundle has.")
 @click.option("--whole-images", is_flag=True, help="Embed whole pictures, without the bundle's detector.")
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Reliability diagram, .png or .svg."
@@ -79,6 +84,7 @@ def command(
     gallery: DataEntry,
     column: str,
     top: int,
+    check: bool,
     whole_images: bool,
     plot: Path | None,
     threads: int,
@@ -117,25 +123,40 @@ def command(
     number = np.array([products.index(str(picture.product)) for picture in pictures], np.intp)
     similarity = product_similarities(asked, shelf, number)
     same = np.array([[photo.product == product for product in products] for photo in photos])
-    category = {str(picture.product): picture.labels.get(column, "") for picture in pictures}
+    labels = {str(picture.product): picture.labels.get(column, "") for picture in pictures}
+    category = [labels[product] for product in products]
+    if check:
+        report = measure_calibration(_calibration_of(release), similarity, same, category, top=top)
+        _tell(report, plot, as_json, {"bundle": release.id})
+        return
     calibration, report = fit_calibration(
         similarity,
         same,
-        [category[product] for product in products],
+        category,
         embedder_sha256=release.embedder_card.sha256,
         top=top,
         fitted_on=f"{len(photos)} photos of {_text(queries)}, {len(products)} products of {_text(gallery)}",
     )
     calibration.save(bundle / FILE)
     _name_in_manifest(bundle)
+    _tell(report, plot, as_json, {"file": str(bundle / FILE), "fitted_on": calibration.fitted_on})
+    tell(f"wrote {bundle / FILE}")
+
+
+def _calibration_of(bundle: Bundle) -> Calibration:
+    if bundle.calibration is None:
+        raise FailedPrecondition(f"{bundle.id} has no calibration to check: leave --check out, and fit one")
+    return Calibration.load(bundle.folder, bundle.calibration, bundle.embedder_card.sha256)
+
+
+def _tell(report: CalibrationReport, plot: Path | None, as_json: bool, facts: Mapping[str, str]) -> None:
     if plot is not None:
         draw({space: held.held_out for space, held in report.spaces.items()}, plot)
         tell(f"wrote {plot}")
     if as_json:
-        print_json({"file": str(bundle / FILE), "fitted_on": calibration.fitted_on, **report.figures()})
+        print_json({**facts, **report.figures()})
     else:
         _print_table(report)
-        tell(f"wrote {bundle / FILE}")
 
 
 def _with_product(found: list[Example], what: str) -> list[Example]:

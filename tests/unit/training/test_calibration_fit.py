@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from magpie.errors import InvalidArgument
 from magpie.ranking.calibration import Calibration
 from training.calibration import platt
-from training.calibration.fit import fit_calibration
+from training.calibration.fit import fit_calibration, measure_calibration
 from training.calibration.pairs import hits
 from training.calibration.reliability import Reliability, draw, expected_calibration_error
 
@@ -144,6 +144,21 @@ def test_it_finds_the_curves_that_made_the_data(tmp_path: Path) -> None:
     assert report.figures()["held_out"]["identity"]["ece_after"] == identity.ece_after
     calibration.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path, "calibration.json", SHA256) == calibration
+
+
+def test_a_calibration_is_measured_on_other_photos_as_it_is() -> None:
+    slopes = {"steep": 20.0, "gentle": 5.0}
+    calibration, _ = fit_calibration(*shop(300, 20, slopes), embedder_sha256=SHA256, top=20)
+    alike = measure_calibration(calibration, *shop(300, 20, slopes, seed=1), top=20).figures()
+    other = measure_calibration(calibration, *shop(300, 20, {"flat": 1.0}, seed=1), top=20).figures()
+    assert alike["held_out"]["identity"]["ece_after"] < 0.03
+    assert other["held_out"]["identity"]["ece_after"] > 0.15
+    similarity, same, category = shop(50, 20, slopes, seed=2)
+    probability = calibration.probability("identity", similarity["identity"].ravel(), category * 50)
+    told = measure_calibration(calibration, similarity, same, category, top=20)
+    assert told.figures()["held_out"]["identity"]["brier"] == pytest.approx(
+        float(np.mean((probability - same.ravel()) ** 2))
+    )
 
 
 def test_a_category_with_few_hits_lies_between_its_own_and_the_curve_of_all() -> None:

@@ -103,6 +103,25 @@ def test_a_calibration_is_put_into_the_bundle(bundle: Path, shop: Path, tmp_path
     assert (tmp_path / "plot.svg").stat().st_size > 1000
 
 
+def test_a_calibration_can_be_checked_without_a_change(bundle: Path, shop: Path) -> None:
+    missing = CliRunner().invoke(
+        calibration_command.command,
+        [
+            *("--bundle", str(bundle), "--data", str(shop), "--queries", "queries.csv"),
+            *("--gallery", "catalogue.csv", "--check"),
+        ],
+    )
+    assert isinstance(missing.exception, FailedPrecondition)
+    assert "no calibration to check" in str(missing.exception)
+    calibrate(bundle, shop)
+    before = (bundle / "calibration.json").read_bytes()
+    told = calibrate(bundle, shop, "--check")
+    assert told["bundle"] == Bundle.load(bundle).id
+    assert told["photos"] == 60
+    assert 0 <= told["held_out"]["identity"]["ece_after"] <= 1
+    assert (bundle / "calibration.json").read_bytes() == before
+
+
 def test_a_ranking_is_put_into_the_bundle_with_a_cut_off_by_probability(bundle: Path, shop: Path) -> None:
     calibrate(bundle, shop)
     told = fit(bundle, shop, "--precision", "0.6")
