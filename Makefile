@@ -82,8 +82,9 @@ train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=fold
 	$(bin)/python -m training.train detector --out .training/detector $(call resume,detector) --teacher '$(TEACHER)'
 	$(bin)/python -m training.export detector --run .training/detector --out bundles/default
 	$(bin)/magpie train embedding --recipe default --resume
+	$(bin)/magpie train embedding --recipe default-2 --resume
 	rm -rf .training/bundle
-	$(bin)/magpie export .training/runs/default --out .training/bundle
+	$(bin)/magpie export .training/runs/default-2 --out .training/bundle
 	$(bin)/magpie release .training/bundle
 
 resume = $(if $(wildcard .training/$(1)/checkpoint.pt),--resume)
