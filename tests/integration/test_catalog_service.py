@@ -116,7 +116,12 @@ def test_an_indexed_picture_is_not_missing_under_its_bundle_alone(
     Catalogue(redis_client).write_objects(ObjectsEmbedded(image=image, bundle=BUNDLE, objects=objects))
     assert list(upsert(catalog, product)[0].missing_images) == []
     next_bundle = CatalogServicer(Catalogue(redis_client), uploads, "default@2")
+    assert states(catalog, "p") == {"p": ImageStatus.STATE_INDEXED}
     assert list(upsert(next_bundle, product)[0].missing_images) == [SHA256]
+    # Not yet under the next one, which whoever waits for it must see.
+    assert states(next_bundle, "p") == {"p": ImageStatus.STATE_AWAITING_UPLOAD}
+    Catalogue(redis_client).write_objects(ObjectsEmbedded(image=image, bundle="default@2", objects=objects))
+    assert states(next_bundle, "p") == {"p": ImageStatus.STATE_INDEXED}
 
 
 def test_an_old_failure_ends_with_the_permission_to_upload_again(

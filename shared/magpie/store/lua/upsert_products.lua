@@ -41,6 +41,11 @@ for i = 4, #ARGV, 3 do
     local field = image_field(id, sha256)
     if redis.call('HEXISTS', objects_prefix .. bundle, field) == 0 and not is_on_its_way(field) then
       table.insert(row, sha256)
+      local entry = cjson.decode(redis.call('HGET', images, field))
+      if entry.state == INDEXED then -- under another bundle: for this one the way begins anew
+        entry.state = AWAITING_UPLOAD
+        enter(field, entry)
+      end
     end
   end
   table.insert(answer, row)
