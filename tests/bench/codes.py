@@ -47,9 +47,9 @@ def main() -> None:
         flat = faiss.IndexFlatIP(dimension)
         flat.add(vectors)
         exact = flat.search(queries, K)[1]
-        turn = itertools.cycle(range(QUERIES))
+        asked = itertools.cycle((query[None], K) for query in queries)
         note = f"peer: faiss flat, {4 * dimension} bytes"
-        rows.append(measure(f"{size:,} objects, exact", partial(ask_next, flat, queries, turn), note=note))
+        rows.append(measure(f"{size:,} objects, exact", partial(answer_next, flat.search, asked), note=note))
         codes, stored = model.encode(SPACE, vectors), Int8Vectors.of(vectors)
         query_codes = model.encode(SPACE, queries)
         per_object = codes.shape[1] + stored.bytes_per_row
@@ -65,11 +65,6 @@ def main() -> None:
             rows.append(measure(f"{size:,} objects, {shortlist} rescored", ask, note=note))
     rows.append(measure("codes of 100 objects", lambda: model.encode(SPACE, queries[:100]), items=100))
     report("codes", rows, bundle=bundle.id, bits=model.bits[SPACE])
-
-
-def ask_next(index: faiss.IndexFlatIP, queries: NDArray[np.float32], turn: Iterator[int]) -> None:
-    """The next query of `turn`."""
-    index.search(queries[next(turn)][None], K)
 
 
 def answer_next(answer: Callable[..., object], asked: Iterator[tuple[object, ...]]) -> None:

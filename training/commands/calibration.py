@@ -106,6 +106,7 @@ def command(
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise click.UsageError(f"--plot must end in .png or .svg, got {plot}")
     release = Bundle.load(bundle)
+    checked = _calibration_of(release) if check else None
     photos = _with_product(examples_of(queries, data), "queries")
     pictures = _with_product(examples_of(gallery, data), "gallery")
     products = sorted({str(picture.product) for picture in pictures})
@@ -125,8 +126,8 @@ def command(
     same = np.array([[photo.product == product for product in products] for photo in photos])
     labels = {str(picture.product): picture.labels.get(column, "") for picture in pictures}
     category = [labels[product] for product in products]
-    if check:
-        report = measure_calibration(_calibration_of(release), similarity, same, category, top=top)
+    if checked is not None:
+        report = measure_calibration(checked, similarity, same, category, top=top)
         _tell(report, plot, as_json, {"bundle": release.id})
         return
     calibration, report = fit_calibration(

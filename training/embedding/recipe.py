@@ -32,9 +32,7 @@ class Development:
     """What is kept out of training to steer by. Never the pictures that figures are reported on."""
 
     share: float = 0.08  # of the photos, carved out of the training data; 0: none
-    visits: bool = (
-        True  # photos that name no source are kept out by visits, which are guessed from their colours
-    )
+    visits: bool = True  # photos without a source are kept out by visits, guessed from their colours
     allow_near_duplicates: bool = False  # train although development photos are nearly in training
 
 

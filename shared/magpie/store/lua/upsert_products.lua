@@ -3,9 +3,8 @@
 local bundle, patience = ARGV[2], tonumber(ARGV[3])
 local UNCHANGED, UPDATED, CREATED = 3, 2, 1
 
-local function is_on_its_way(field)
-  local state = cjson.decode(redis.call('HGET', images, field)).state
-  if state < DETECTING or state > INDEXING then return false end
+local function is_on_its_way(field, entry)
+  if entry.state < DETECTING or entry.state > INDEXING then return false end
   return tonumber(redis.call('ZSCORE', unfinished, field)) > now - patience
 end
 
@@ -39,9 +38,9 @@ for i = 4, #ARGV, 3 do
   local row = {write(id, bytes, shas)}
   for sha256 in string.gmatch(shas, '%S+') do
     local field = image_field(id, sha256)
-    if redis.call('HEXISTS', objects_prefix .. bundle, field) == 0 and not is_on_its_way(field) then
-      table.insert(row, sha256)
+    if redis.call('HEXISTS', objects_prefix .. bundle, field) == 0 then
       local entry = cjson.decode(redis.call('HGET', images, field))
+      if not is_on_its_way(field, entry) then table.insert(row, sha256) end
       if entry.state == INDEXED then -- under another bundle: for this one the way begins anew
         entry.state = AWAITING_UPLOAD
         enter(field, entry)
