@@ -63,11 +63,11 @@ def main() -> None:
             query = [{space: matrix[7] for space, matrix in vectors.items()}]
             engine = CompactEngine(catalogue)
             start_loading = time.perf_counter()
-            found, _ = engine.find(customer, bundle.id, query, None, LIMIT)
+            found = engine.find(customer, bundle.id, query, None, LIMIT)
             facts[f"load_{size}_s"] = round(time.perf_counter() - start_loading, 2)
-            best = max(found[0], key=lambda candidate: candidate.similarity["identity"])
+            best = max(found.results[0], key=lambda candidate: candidate.similarity["identity"])
             assert best.product_id == "product-7", "the engine does not find the query itself"
-            find = partial(engine.find, customer, bundle.id, query, limit_per_space=LIMIT)
+            find = partial(engine.find, customer, bundle.id, query, limit=LIMIT)
             rows.append(measure(f"{size:,} objects", partial(find, condition=None)))
             filtered = partial(find, condition=parse(FILTER))
             rows.append(measure(f"{size:,} objects, filtered", filtered, note=FILTER))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition, InvalidArgument, Unavailable
 from magpie.index.compact import CompactEngine
-from magpie.index.engine import Engine
+from magpie.index.engine import Engine, Found, Weights
 from magpie.index.filter import parse
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
@@ -116,7 +116,9 @@ def event(
     )
 
 
-def brute_force(shop: Shop, query: Vectors, condition: str, limit: int) -> dict[Key, dict[str, float]]:
+def brute_force(
+    shop: Shop, query: Vectors, condition: str, limit: int, weights: Weights | None
+) -> dict[Key, dict[str, float]]:
     """One object at a time, in float64."""
     filter_ = parse(condition) if condition else None
     similarity: dict[Key, dict[str, float]] = {}
@@ -127,6 +129,9 @@ def brute_force(shop: Shop, query: Vectors, condition: str, limit: int) -> dict[
                     space: sum(float(a) * float(b) for a, b in zip(query[space], v, strict=True))
                     for space, v in vectors.items()
                 }
+    if weights is not None:
+        fused = {key: sum(w * of[space] for space, w in weights.items()) for key, of in similarity.items()}
+        return {key: similarity[key] for key in sorted(fused, key=lambda key: -fused[key])[:limit]}
     nearest: set[Key] = set()
     for space in SPACES:
         nearest |= set(sorted(similarity, key=lambda key: -similarity[key][space])[:limit])
@@ -137,14 +142,22 @@ def key_of(candidate: Candidate) -> Key:
     return candidate.product_id, candidate.image_sha256, candidate.box.x0
 
 
-def check(engine: Engine, shop: Shop, condition: str = "", limit: int = 100, queries: int = 1) -> int:
+def check(
+    engine: Engine,
+    shop: Shop,
+    condition: str = "",
+    limit: int = 100,
+    queries: int = 1,
+    weights: Weights | None = None,
+) -> int:
     """Compares one answer with brute force. Returns the number of candidates."""
     asked = [shop.query() for _ in range(queries)]
     filter_ = parse(condition) if condition else None
-    results, products = engine.find(shop.customer, BUNDLE, asked, filter_, limit)
-    assert len(results) == queries
+    answer = engine.find(shop.customer, BUNDLE, asked, filter_, limit, weights)
+    results, products = answer.results, answer.products
+    assert len(results) == queries and not answer.stale
     for query, candidates in zip(asked, results, strict=True):
-        expected = brute_force(shop, query, condition, limit)
+        expected = brute_force(shop, query, condition, limit, weights)
         assert sorted(map(key_of, candidates)) == sorted(expected)
         for candidate in candidates:
             product_id, sha256, left = key = key_of(candidate)
@@ -159,9 +172,9 @@ def check(engine: Engine, shop: Shop, condition: str = "", limit: int = 100, que
 
 
 def test_an_empty_catalogue_has_no_candidates(engine: Engine, shop: Shop) -> None:
-    assert engine.find("shop", BUNDLE, [shop.query(), shop.query()], None, 10) == ([[], []], [])
+    assert engine.find("shop", BUNDLE, [shop.query(), shop.query()], None, 10) == Found([[], []], [])
     shop.upsert(Product(id="p1", images=["a"]))
-    assert engine.find("shop", BUNDLE, [shop.query()], None, 10) == ([[]], [])
+    assert engine.find("shop", BUNDLE, [shop.query()], None, 10) == Found([[]], [])
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1000])
@@ -177,6 +190,16 @@ def test_equal_to_brute_force_under_any_filter(
     found = check(engine, shop, condition, limit)
     assert bool(found) == (condition != "price < 0")
     check(engine, shop, condition, limit, queries=11)
+    check(engine, shop, condition, limit, queries=2, weights={"identity": 3, "similar": 1})
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {"identity": 0}, {"identity": -1, "similar": 2}, {"other": 1}, {"identity": float("nan")}]
+)
+def test_weights_that_do_not_fit_are_refused(engine: Engine, shop: Shop, weights: Weights) -> None:
+    shop.add(Product(id="p1", images=["a"]))
+    with pytest.raises(InvalidArgument, match="weights"):
+        engine.find("shop", BUNDLE, [shop.query()], None, 10, weights)
 
 
 def test_every_kind_of_write_is_seen_by_the_next_answer_of_every_process(
@@ -297,10 +320,10 @@ def test_an_answer_is_of_one_moment_while_others_write(
 
     def reader() -> None:
         for _ in range(60):
-            results, products = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
-            found = sorted(candidate.product_id for candidate in results[0])
-            if found != sorted(ids) or len({product.price for product in products}) != 1:
-                failures.append(f"{found} {products}")
+            answer = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
+            found = sorted(candidate.product_id for candidate in answer.results[0])
+            if found != sorted(ids) or len({product.price for product in answer.products}) != 1:
+                failures.append(f"{found} {answer.products}")
 
     readers = [threading.Thread(target=reader) for _ in range(4)]
     writers = [threading.Thread(target=writer) for _ in range(2)]
@@ -313,8 +336,7 @@ def test_an_answer_is_of_one_moment_while_others_write(
         thread.join()
     assert failures == []
     write(1000)
-    _, products = engine.find("shop", BUNDLE, [vectors], parse("price = 1000"), 1000)
-    assert len(products) == 20
+    assert len(engine.find("shop", BUNDLE, [vectors], parse("price = 1000"), 1000).products) == 20
 
 
 def test_queries_that_do_not_fit_are_refused(engine: Engine, shop: Shop) -> None:
@@ -334,8 +356,8 @@ def test_another_bundle_is_refused_but_both_live_during_a_change_over(engine: En
         engine.find("shop", "next@1", [shop.query()], None, 10)
     vectors = {"identity": np.array([1, 0], np.float32)}
     shop.catalogue.write_objects(event("shop", "p1", "a", [vectors], bundle="next@1"))
-    results, _ = engine.find("shop", "next@1", [vectors], None, 10)
-    assert [dict(c.similarity) for c in results[0]] == [{"identity": 1.0}]
+    found = engine.find("shop", "next@1", [vectors], None, 10)
+    assert [dict(c.similarity) for c in found.results[0]] == [{"identity": 1.0}]
     assert check(engine, shop) == 1
 
 
@@ -346,8 +368,8 @@ def test_dimensions_may_change_once_the_last_object_is_gone(engine: Engine, shop
     shop.upsert(Product(id="p1", images=["a"]))
     vectors = {"identity": np.array([0, 1, 0], np.float32)}
     shop.catalogue.write_objects(event("shop", "p1", "a", [vectors]))
-    results, _ = engine.find("shop", BUNDLE, [vectors], None, 10)
-    assert [dict(c.similarity) for c in results[0]] == [{"identity": 1.0}]
+    found = engine.find("shop", BUNDLE, [vectors], None, 10)
+    assert [dict(c.similarity) for c in found.results[0]] == [{"identity": 1.0}]
 
 
 def test_compact_forgets_the_customers_searched_longest_ago(redis_client: redis.Redis) -> None:

@@ -29,10 +29,9 @@ def embedded(customer: str) -> ObjectsEmbedded:
 
 
 def everything_of(customer: str, catalogue: Catalogue, engine: CompactEngine) -> object:
-    results, products = engine.find(customer, BUNDLE, [{"identity": VECTOR}], None, 10)
+    found = engine.find(customer, BUNDLE, [{"identity": VECTOR}], None, 10)
     return (
-        results,
-        products,
+        found,
         catalogue.products(customer, ["p"]),
         catalogue.states(customer, ["p"]),
         [status for owner, status in catalogue.unfinished() if owner == customer],
@@ -67,7 +66,7 @@ def test_what_one_customer_does_changes_nothing_for_another(
             case "delete":
                 catalogue.delete_products(customer, ["p"])
         assert [everything_of(other, catalogue, engine) for other in others] == before
-        _, products = engine.find(customer, BUNDLE, [{"identity": VECTOR}], None, 10)
+        products = engine.find(customer, BUNDLE, [{"identity": VECTOR}], None, 10).products
         assert all(product.title.startswith(f"{customer}'s ") for product in products)
 
 

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition, InvalidArgument
-from magpie.index.engine import Query
+from magpie.index.engine import Found, Query, Weights, shares_of
 from magpie.index.filter_terms import Filter
 from magpie.index.object_table import ObjectTable, View
 from magpie.store.catalogue import Catalogue
-from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
 IDENTITY = "identity"  # the space whose vectors travel with candidates, to tell near-duplicates
@@ -46,21 +45,23 @@ class CompactEngine:
         bundle: str,
         queries: Sequence[Query],
         condition: Filter | None,
-        limit_per_space: int,
-    ) -> tuple[list[list[Candidate]], list[Product]]:
+        limit: int,
+        weights: Weights | None = None,
+    ) -> Found:
         """As the port `Engine` says."""
         view = self._table(customer, bundle).view()
         self._bound_memory()
         if not view.spaces:
             self._refuse_other_bundles(customer, bundle)
-            return [[] for _ in queries], []
+            return Found([[] for _ in queries], [])
         matrices = _query_matrices(queries, {name: v.shape[1] for name, v in view.spaces.items()})
+        shares = None if weights is None else shares_of(weights, view.spaces)
         results = []
         named: set[int] = set()  # product rows
-        for rows, similarities in _nearest(view, matrices, view.rows(condition), limit_per_space):
+        for rows, similarities in _nearest(view, matrices, view.rows(condition), limit, shares):
             results.append(_candidates(view, rows, similarities))
             named.update(view.owner[rows].tolist())
-        return results, [view.columns.products[row] for row in sorted(named)]
+        return Found(results, [view.columns.products[row] for row in sorted(named)])
 
     def _table(self, customer: str, bundle: str) -> _LiveTable:
         with self._lock:
@@ -157,9 +158,13 @@ def _query_matrices(
 
 
 def _nearest(
-    view: View, queries: Mapping[str, NDArray[np.float32]], rows: Rows | None, limit: int
+    view: View,
+    queries: Mapping[str, NDArray[np.float32]],
+    rows: Rows | None,
+    limit: int,
+    shares: Mapping[str, float] | None,
 ) -> Iterator[tuple[Rows, dict[str, Similarity]]]:
-    """For each query the rows nearest to it in any space, and space -> their similarity to it."""
+    """For each query its candidates' rows, and space -> their similarity to it."""
     scanned = view.spaces
     if rows is not None and len(rows) < _GATHER_BELOW * len(view.owner):
         scanned = {space: vectors[rows] for space, vectors in view.spaces.items()}
@@ -170,7 +175,13 @@ def _nearest(
         if rows is not None and scanned is view.spaces:
             similarities = {space: similarity[rows] for space, similarity in similarities.items()}
         for of_query in zip(*(similarity.T for similarity in similarities.values()), strict=True):
-            found = np.unique(np.concatenate([_largest(similarity, limit) for similarity in of_query]))
+            if shares is None:
+                found = np.unique(np.concatenate([_largest(similarity, limit) for similarity in of_query]))
+            else:
+                fused = sum(
+                    shares[s] * similarity for s, similarity in zip(similarities, of_query, strict=True)
+                )
+                found = _largest(np.asarray(fused), limit)
             yield (
                 found if rows is None else rows[found],
                 dict(

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magpie.errors import InvalidArgument
 from magpie.index.filter_terms import Filter
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
 Query = Mapping[str, NDArray[np.float32]]  # space -> (dimension,), unit norm; every space of the bundle
+
+
+Weights = Mapping[str, float]  # space -> its share of the fused similarity, at least 0, not all 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search finds. The messages may be shared with later answers: do not change them."""
+
+    results: list[list[Candidate]]  # of each query
+    products: list[Product]  # every product that they name, once
+    stale: bool = False  # the catalogue could not be asked for the newest writes: they may be missing
 
 
 class Engine(Protocol):
@@ -24,14 +39,32 @@ class Engine(Protocol):
         bundle: str,
         queries: Sequence[Query],
         condition: Filter | None,
-        limit_per_space: int,
-    ) -> tuple[list[list[Candidate]], list[Product]]:
-        """Candidates of each query, and every product that they name, once.
+        limit: int,
+        weights: Weights | None = None,
+    ) -> Found:
+        """Candidates of each query among the objects whose product the condition holds for.
 
-        A query's candidates are the union, over the spaces, of its `limit_per_space` nearest objects among
-        those whose product the condition holds for, each with its cosine in all spaces. Every write that
-        returned before the call is seen. The messages may be shared with later answers: do not change them.
+        With `weights` they are the `limit` objects with the largest weighted mean of the cosines; without,
+        the union of the `limit` nearest in each space. Each has its cosine in all spaces. Every write that
+        returned before the call is seen, unless the answer says that it is stale.
 
-        Raises InvalidArgument if a query's spaces, dimensions or values are no good, FailedPrecondition if
-        the customer's objects are all of other bundles, Unavailable while the index cannot be read.
+        Raises InvalidArgument if a query's spaces, dimensions or values are no good, or a weight names no
+        space of the index; FailedPrecondition if the customer's objects are all of other bundles;
+        Unavailable while the index cannot be read.
         """
+
+
+def shares_of(weights: Weights, spaces: Collection[str]) -> dict[str, float]:
+    """Every space -> its weight over the sum of all; 0 where none is given.
+
+    Raises InvalidArgument unless the weights are of these spaces, finite, at least 0, and not all 0.
+    """
+    for space, weight in weights.items():
+        if space not in spaces:
+            raise InvalidArgument(f"weights['{space}']", f"the index has the spaces {', '.join(spaces)}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise InvalidArgument(f"weights['{space}']", f"must be finite and at least 0, got {weight}")
+    total = sum(weights.values())
+    if not total > 0:
+        raise InvalidArgument("weights", "at least one must be greater than 0")
+    return {space: weights.get(space, 0.0) / total for space in spaces}

@@ -43,11 +43,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InvalidArgument("bundle", "must name the bundle whose models made the vectors")
         queries = [vectors_of(query, f"queries[{row}]") for row, query in enumerate(request.queries)]
         condition = _condition(request.filters)
-        results, products = self._engine.find(
-            customer, request.bundle, queries, condition, request.limit_per_space or DEFAULT_LIMIT
+        found = self._engine.find(
+            customer,
+            request.bundle,
+            queries,
+            condition,
+            request.limit_per_space or DEFAULT_LIMIT,
+            dict(request.weights) or None,
         )
         return FindCandidatesResponse(
-            results=[CandidateList(candidates=candidates) for candidates in results], products=products
+            results=[CandidateList(candidates=candidates) for candidates in found.results],
+            products=found.products,
+            stale=found.stale,
         )
 
     def IndexEmbedded(  # type: ignore[override]

@@ -25,7 +25,7 @@ from magpie.v1.detection_pb2_grpc import DetectionServiceStub
 from magpie.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from magpie.v1.image_pb2 import Image
-from magpie.v1.ranking_config_pb2 import RankingConfig
+from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
 from magpie.v1.reranking_pb2 import RerankRequest, RerankResponse
 from magpie.v1.reranking_pb2_grpc import RerankingServiceStub
 from magpie.v1.search_pb2 import FindCandidatesRequest, FindCandidatesResponse
@@ -81,7 +81,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         with clock.stage("embedding"):
             embedded = self._embed(request.image, detected, context)
         with clock.stage("search"):
-            found = self._find(request.filter, config.filter, embedded, context)
+            found = self._find(request.filter, config, embedded, context)
         with clock.stage("reranking"):
             ranked = self._rerank(request, config, found, context)
         response = visual_search_pb2.SearchResponse(
@@ -92,6 +92,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
             ],
             ranking_config_version=config.version,
             bundle=embedded.bundle,
+            stale=found.stale,
         )
         if request.include_image_urls:
             for object_hits in response.objects:
@@ -125,12 +126,14 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
                 )
 
     def _find(
-        self, asked: str, configured: str, embedded: EmbedResponse, context: CallContext
+        self, asked: str, config: RankingConfig, embedded: EmbedResponse, context: CallContext
     ) -> FindCandidatesResponse:
+        """A weighted fusion finds its candidates by the weights; ranks want the nearest of every space."""
         request = FindCandidatesRequest(
             queries=embedded.objects,
             bundle=embedded.bundle,
-            filters=[condition for condition in (asked, configured) if condition.strip()],
+            filters=[condition for condition in (asked, config.filter) if condition.strip()],
+            weights=config.fusion.weights if config.fusion.method != Fusion.METHOD_RRF else None,
         )
         with errors_from_rpc():
             return self._stages.search.FindCandidates(

@@ -26,14 +26,35 @@ class FindCandidatesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class WeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     QUERIES_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     LIMIT_PER_SPACE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """The bundle whose models made the vectors, `name@version`."""
     limit_per_space: _builtins.int
-    """Nearest objects taken in each space, 1 to 1000; 0 means 100."""
+    """Nearest objects taken, in each space or by the weighted mean, 1 to 1000; 0 means 100."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
         """What to look for, 1 to 30 objects."""
@@ -42,6 +63,12 @@ class FindCandidatesRequest(_message.Message):
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Filter expressions, as in VisualSearchService.Search; all of them must hold. None: no filter. At most 10."""
 
+    @_builtins.property
+    def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Space -> weight, at least 0: the nearest are those with the largest weighted mean of the cosines. Empty: the nearest
+        in each space, all together.
+        """
+
     def __init__(
         self,
         *,
@@ -49,10 +76,11 @@ class FindCandidatesRequest(_message.Message):
         bundle: _builtins.str = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
         limit_per_space: _builtins.int = ...,
+        weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filters", b"filters", "limit_per_space", b"limit_per_space", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filters", b"filters", "limit_per_space", b"limit_per_space", "queries", b"queries", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,6 +180,9 @@ class FindCandidatesResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    stale: _builtins.bool
+    """The newest writes may be missing: the catalogue does not answer, and this is its last known state."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateList]:
         """In the order of the request."""
@@ -165,10 +196,11 @@ class FindCandidatesResponse(_message.Message):
         *,
         results: _abc.Iterable[Global___CandidateList] | None = ...,
         products: _abc.Iterable[_product_pb2.Product] | None = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products", "results", b"results", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,8 +53,7 @@ class SearchServiceServicer:
     """
 
     def FindCandidates(self, request, context):
-        """The candidates of each query object: the union of the nearest in every space, under the filter, each with its
-        similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
+        """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,9 +35,7 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     FindCandidates: _grpc.UnaryUnaryMultiCallable[_search_pb2.FindCandidatesRequest, _search_pb2.FindCandidatesResponse]
-    """The candidates of each query object: the union of the nearest in every space, under the filter, each with its
-    similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
-    """
+    """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
     IndexEmbedded: _grpc.UnaryUnaryMultiCallable[_events_pb2.ObjectsEmbedded, _events_pb2.ImageIndexed]
     """Writes one image's objects, replacing those that it had. The next query finds them."""
 
@@ -47,9 +45,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     FindCandidates: _aio.UnaryUnaryMultiCallable[_search_pb2.FindCandidatesRequest, _search_pb2.FindCandidatesResponse]  # type: ignore[assignment]
-    """The candidates of each query object: the union of the nearest in every space, under the filter, each with its
-    similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
-    """
+    """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
     IndexEmbedded: _aio.UnaryUnaryMultiCallable[_events_pb2.ObjectsEmbedded, _events_pb2.ImageIndexed]  # type: ignore[assignment]
     """Writes one image's objects, replacing those that it had. The next query finds them."""
 
@@ -62,9 +58,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.FindCandidatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.FindCandidatesResponse, _abc.Awaitable[_search_pb2.FindCandidatesResponse]]:
-        """The candidates of each query object: the union of the nearest in every space, under the filter, each with its
-        similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
-        """
+        """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
 
     @_abc_1.abstractmethod
     def IndexEmbedded(

@@ -134,12 +134,15 @@ class SearchResponse(_message.Message):
     TIMINGS_MS_FIELD_NUMBER: _builtins.int
     RANKING_CONFIG_VERSION_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     query_id: _builtins.str
     """Names this search in later events."""
     ranking_config_version: _builtins.int
     """The ranking config that was applied."""
     bundle: _builtins.str
     """The bundle whose models were used, `name@version`."""
+    stale: _builtins.bool
+    """The newest writes to the catalogue may be missing: it does not answer, and this is its last known state."""
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectHits]:
         """Best object first; at least one."""
@@ -156,10 +159,11 @@ class SearchResponse(_message.Message):
         timings_ms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         ranking_config_version: _builtins.int = ...,
         bundle: _builtins.str = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "objects", b"objects", "query_id", b"query_id", "ranking_config_version", b"ranking_config_version", "timings_ms", b"timings_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "objects", b"objects", "query_id", b"query_id", "ranking_config_version", b"ranking_config_version", "stale", b"stale", "timings_ms", b"timings_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
