@@ -18,7 +18,13 @@ from aws_lambda_powertools.utilities.idempotency.persistence.cache import CacheP
 from botocore.config import Config
 
 from magpie.index.compact import CompactEngine
+from magpie.index.engine import Engine
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
+from magpie.ingest.parking_queue import ParkingQueue
+from magpie.probe.consumer import ProbeConsumer
+from magpie.probe.judge import Judge
+from magpie.probe.queue_sink import QueueSink
+from magpie.probe.sampling import Sampler
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
 from magpie.rpc import native_server
@@ -39,10 +45,11 @@ from magpie.settings import Settings
 from magpie.store.catalogue import Catalogue
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
+from magpie.store.probe_results import ProbeResults
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
-from magpie.telemetry import Telemetry
+from magpie.telemetry import ProbeMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
@@ -122,6 +129,33 @@ class Application:
         return CompactEngine(self.catalogue)
 
     @cached_property
+    def exact_engine(self) -> Engine:
+        """What the recall probe holds to be the truth."""
+        return CompactEngine(self.catalogue)
+
+    @cached_property
+    def sampler(self) -> Sampler | None:
+        """Takes searches for the recall probe, where it has a queue."""
+        if not (self.settings.probe_queue_url and self.settings.probe_rate):
+            return None
+        # One attempt: it is a sample, and the thread that sends is wanted for the next one.
+        brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+        sink = QueueSink(
+            lambda: boto3.client("sqs", config=brief), self.settings.probe_queue_url, ProbeMetrics().lost
+        )
+        return Sampler(self.settings.probe_rate, sink)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Compares answers with the exact ones."""
+        return Judge(self.exact_engine, self.catalogue)
+
+    @cached_property
+    def probe_results(self) -> ProbeResults:
+        """What the recall probe has found lately."""
+        return ProbeResults(self.redis)
+
+    @cached_property
     def uploads(self) -> Uploads:
         """Pictures in the bucket."""
         return Uploads(self.s3, self.settings.bucket)
@@ -153,7 +187,7 @@ class Application:
         return EmbeddingServicer(self.embedder, crops, self.uploads, self.bundle.id)
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue)
+        return SearchServicer(self.engine, self.catalogue, self.sampler)
 
     def _reranking(self) -> RerankingServicer:
         return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
@@ -215,6 +249,12 @@ class Application:
     def reranking_server(self) -> LambdaServer:
         """Of functions/reranking."""
         return self._stage_server("reranking")
+
+    @cache  # noqa: B019
+    def probe(self) -> ProbeConsumer:
+        """Of functions/probe."""
+        parking = ParkingQueue(self.sqs, self.settings.parking_queue_url, self.settings.max_receives)
+        return ProbeConsumer(self.judge, self.probe_results, ProbeMetrics(), parking)
 
     @cache  # noqa: B019  # an application lives as long as its process
     def api_server(self) -> LambdaServer:
