@@ -13,18 +13,12 @@ from magpie.bootstrap import Application
 from magpie.errors import InvalidArgument
 from magpie.probe.sampling import Answered, Sampler, sampled_search
 from magpie.rpc.context import CallContext
+from magpie.rpc.registry import unobserved
 from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.probe_results import ProbeResult
 from magpie.tables.queries import Query
 from magpie.v1.visual_search_pb2 import SearchRequest
-
-# Logs and metrics belong to the functions; here they would stand among the answer.
-_QUIET = {
-    "POWERTOOLS_LOG_LEVEL": "CRITICAL",
-    "POWERTOOLS_METRICS_DISABLED": "true",
-    "POWERTOOLS_TRACE_DISABLED": "true",
-}
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,8 @@ def probe_now(
     state: RunState, client: Client, customer: str, queries: Sequence[Query], progress: Callable[[], None]
 ) -> tuple[list[ProbeResult], dict[str, str]]:
     """Results, newest first, and photo -> reason of those that were refused or found a stale index."""
-    os.environ.update(state.environment() | _QUIET)
-    app = Application(Settings.from_environment())
+    os.environ.update(state.environment())
+    app = Application(Settings.from_environment(), observe=lambda _: unobserved)
     kept = _Kept()
     app.sampler = Sampler(1.0, kept)
     search = VisualSearchServicer(app.stages, app.ranking_configs, app.uploads)

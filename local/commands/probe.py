@@ -90,6 +90,6 @@ def _print(of_customers: Mapping[str, Sequence[ProbeResult]], as_json: bool) -> 
     table = Table("customer", "bundle", "probes", "recall@10", "lowest", "not judged", "last", box=None)
     for row in rows:
         figures = ("" if value is None else f"{value:.3f}" for value in (row.recall_at_10, row.lowest))
-        last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.last))
+        last = time.strftime("%m-%d %H:%M:%S", time.localtime(row.last))
         table.add_row(row.customer, row.bundle, str(row.probes), *figures, str(row.not_judged), last)
     table_console.print(table)

@@ -33,7 +33,7 @@ from magpie.rpc.http_app import HttpApp
 from magpie.rpc.lambda_channel import LambdaChannel
 from magpie.rpc.lambda_server import LambdaServer
 from magpie.rpc.local_channel import LocalChannel
-from magpie.rpc.registry import ServicerRegistry
+from magpie.rpc.registry import Observer, ServicerRegistry
 from magpie.services.catalog import CatalogServicer
 from magpie.services.detection import DetectionServicer
 from magpie.services.embedding import EmbeddingServicer
@@ -70,10 +70,16 @@ def application() -> Application:
 
 
 class Application:
-    """The parts of one process, each made when it is first asked for."""
+    """The parts of one process, each made when it is first asked for.
 
-    def __init__(self, settings: Settings) -> None:
+    `observe` gives what wraps every call of a service, by its name.
+    """
+
+    def __init__(
+        self, settings: Settings, observe: Callable[[str], Observer] = lambda name: Telemetry(name).call
+    ) -> None:
         self.settings = settings
+        self._observe = observe
 
     # --- Connections ---------------------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ class Application:
         """In this process, or in functions of their own."""
         if self.settings.stages == "lambda":
             return self._stages_of(self._function_channel)
-        registry = ServicerRegistry(Telemetry("stages").call)
+        registry = ServicerRegistry(self._observe("stages"))
         crops = MemoryCropStore()
         add_DetectionServiceServicer_to_server(self._detection(crops), registry.server)
         add_EmbeddingServiceServicer_to_server(self._embedding(crops), registry.server)
@@ -223,7 +229,7 @@ class Application:
     @cached_property
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
-        registry = ServicerRegistry(Telemetry("api").call)
+        registry = ServicerRegistry(self._observe("api"))
         search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(
@@ -277,7 +283,7 @@ class Application:
 
     @cache  # noqa: B019
     def _stage_server(self, stage: str) -> LambdaServer:
-        registry = ServicerRegistry(Telemetry(stage).call)
+        registry = ServicerRegistry(self._observe(stage))
         match stage:
             case "detection":
                 add_DetectionServiceServicer_to_server(self._detection(self.shared_crops), registry.server)
