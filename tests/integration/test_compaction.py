@@ -223,9 +223,8 @@ def test_an_image_that_goes_and_comes_again_with_equal_bytes_is_not_let_go_of_to
     parts.delete("p1")
     parts.compact()
     parts.put("p1")  # the second snapshot does not have it
-    reader = parts.engine()
     seen = {}
-    parts.compact(lambda step: seen.update({step: found(reader)}))
+    parts.compact(lambda step: seen.update({step: found(parts.engine(step))}))
     assert seen.keys() == set(STEPS)
     assert all(there == {"p1 a": 0, "p2 a": 0} for there in seen.values())
 
