@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from local import resources
 from magpie.errors import Aborted, Unavailable
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
 from magpie.index.compaction import Compacted, compact
 from magpie.index.hash_model import Coder, HashModel
@@ -486,3 +487,22 @@ def compact_for_ever(redis_url: str, aws_url: str, bucket: str, folder: str) -> 
     catalogue = Catalogue(connect(redis_url))
     while True:
         compact(catalogue, snapshots, MODEL, "shop", BUNDLE)
+
+
+def test_archived_objects_are_read_back(parts: Parts) -> None:
+    parts.put("p1", 1, "ab")
+    parts.compact()
+    archived = ArchivedObjects(parts.snapshots_of("reader"))
+    with pytest.raises(Unavailable):
+        archived.of_image("shop", BUNDLE, "p1", "b", 2)
+    parts.put("p2", 2)
+    parts.compact()
+    (read,) = archived.of_image("shop", BUNDLE, "p1", "b", 1)
+    (written,) = event("p1", "b").objects
+    assert read.object.box == written.object.box
+    before, after = (np.frombuffer(e.vectors[0].values, "<f4") for e in (written, read))
+    assert after == pytest.approx(before, abs=0.5 / 127)
+    assert archived.of_image("shop", BUNDLE, "p1", "c", 2) == []
+    assert archived.of_image("shop", BUNDLE, "p3", "a", 2) == []
+    with pytest.raises(Unavailable):
+        archived.of_image("other", BUNDLE, "p1", "b", 1)
