@@ -137,7 +137,7 @@ class Application:
     @cached_property
     def exact_engine(self) -> Engine:
         """What the recall probe holds to be the truth."""
-        return CompactEngine(self.catalogue)
+        return CompactEngine(self.catalogue, shortlist=None)
 
     @cached_property
     def sampler(self) -> Sampler | None:
