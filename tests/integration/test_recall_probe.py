@@ -329,6 +329,53 @@ def test_a_stale_exact_answer_is_waited_for_and_a_dropped_bundle_is_not(
         Judge(CompactEngine(catalogue), catalogue).judge(search)
 
 
+def test_a_search_from_before_what_the_stream_remembers_is_not_judged(
+    catalogue: Catalogue,
+    redis_client: redis.Redis,
+    results: ProbeResults,
+    sqs: Any,
+    prefix: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(8)
+    write(catalogue, "shop", "p", rng, price=1)
+    search = sampled_search(Answered("shop", request(rng), Found([[]], []), time.time() - 60, "t"))
+    redis_client.xtrim("magpie:{shop}:changes", maxlen=1, approximate=False)
+    judge = Judge(CompactEngine(catalogue), catalogue)
+    assert judge.judge(search) == Recall()
+    parking = ParkingQueue(sqs, url(sqs, f"{prefix}-probe-parked"), MAX_RECEIVES)
+    capsys.readouterr()
+    ProbeConsumer(judge, results, ProbeMetrics(), parking).handle(
+        {"Records": [record(body_of(search))]}, None
+    )
+    assert [(r.wanted, r.recall) for r in results.last("shop", 9)] == [(0, None)]
+    names = {name for blob in metrics(capsys.readouterr().out) for name in blob if name[0].isupper()}
+    assert names == {"Probes"}
+
+
+def test_the_mean_that_is_watched_is_of_the_bundle_that_was_searched(
+    catalogue: Catalogue, results: ProbeResults, sqs: Any, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(9)
+    write(catalogue, "shop", "p", rng, price=1)
+    for _ in range(ENOUGH):
+        results.add("shop", ProbeResult(0.0, "old@1", 0, 10, "t"))
+    for _ in range(ENOUGH - 1):
+        results.add("shop", ProbeResult(0.0, BUNDLE, 5, 10, "t"))
+    time.sleep(0.01)
+    asked = request(rng, weights=WEIGHTS)
+    queries = [{v.space: np.frombuffer(v.values, "<f4") for v in q.vectors} for q in asked.queries]
+    engine = CompactEngine(catalogue)
+    found = engine.find("shop", BUNDLE, queries, None, 100, WEIGHTS)
+    body = body_of(sampled_search(Answered("shop", asked, found, time.time(), "t")))
+    parking = ParkingQueue(sqs, url(sqs, f"{prefix}-probe-parked"), MAX_RECEIVES)
+    capsys.readouterr()
+    judge = Judge(engine, catalogue, clocks_differ=0)
+    ProbeConsumer(judge, results, ProbeMetrics(), parking).handle({"Records": [record(body)]}, None)
+    (recent,) = [m["RecentRecallAt10"] for m in metrics(capsys.readouterr().out) if "RecentRecallAt10" in m]
+    assert recent == pytest.approx([(0.5 * (ENOUGH - 1) + 1) / ENOUGH])
+
+
 actions = st.lists(
     st.tuples(st.integers(0, 39), st.sampled_from(["move", "price", "delete"]), st.integers(0, 9)),
     max_size=60,

@@ -46,6 +46,12 @@ def test_a_candidate_given_twice_is_one_hit() -> None:
     assert recall([exact[0]] * 10, exact, IDENTITY, 10, WIDTH, set()) == Recall(1, 10)
 
 
+def test_of_two_objects_in_one_box_the_nearer_one_is_meant() -> None:
+    exact = [candidate("p0", 0.9), candidate("p0", 0.1), candidate("p1", 0.5)]
+    found = [candidate("p1", 0.5), candidate("p0", 0.9)]
+    assert recall(found, exact, IDENTITY, 10, WIDTH, set()) == Recall(2, 2)
+
+
 def test_what_the_engine_says_of_a_similarity_does_not_count_but_orders() -> None:
     exact = [candidate(f"p{i:02d}", 1 - i / 100) for i in range(20)]
     flattered = [*exact[:9], candidate("p19", 1.0)]
