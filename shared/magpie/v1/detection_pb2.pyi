@@ -28,8 +28,13 @@ class DetectRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     MAX_OBJECTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     max_objects: _builtins.int
     """At most so many, 1 to 30; 0 means the detector's own limit."""
+    bundle: _builtins.str
+    """The bundle whose detector looks, `name@version`; empty: the first one of the process. FAILED_PRECONDITION: the
+    process has not got it.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The picture."""
@@ -44,10 +49,11 @@ class DetectRequest(_message.Message):
         image: _image_pb2.Image | None = ...,
         box: _image_pb2.Box | None = ...,
         max_objects: _builtins.int = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "image", b"image", "max_objects", b"max_objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "bundle", b"bundle", "image", b"image", "max_objects", b"max_objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,10 +33,15 @@ class RerankRequest(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Hits an object, 1 to 100."""
     explain: _builtins.bool
     """Give each hit its reasons."""
+    bundle: _builtins.str
+    """The bundle whose models made the similarities, `name@version`: its calibration gives the probabilities. Empty: the
+    first one of the process. FAILED_PRECONDITION: the process has not got it.
+    """
     @_builtins.property
     def config(self) -> _ranking_config_pb2.RankingConfig:
         """The rules."""
@@ -57,10 +62,11 @@ class RerankRequest(_message.Message):
         products: _abc.Iterable[_product_pb2.Product] | None = ...,
         limit: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "explain", b"explain", "limit", b"limit", "products", b"products", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "config", b"config", "explain", b"explain", "limit", b"limit", "products", b"products", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
