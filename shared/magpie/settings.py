@@ -5,6 +5,7 @@
 | MAGPIE_REDIS_URL | Redis or Valkey with the catalogue | redis://127.0.0.1:6379/0 |
 | MAGPIE_BUCKET | bucket of uploads and ranking configs | magpie |
 | MAGPIE_BUNDLE | folder of the bundle in use | the default bundle |
+| MAGPIE_NEXT_BUNDLE | folder of the bundle that a change-over goes to, beside it | none |
 | MAGPIE_STAGES | api function: `local` runs the stages in process, `lambda` invokes the others | local |
 | MAGPIE_FUNCTION_PREFIX | functions are named PREFIX-detection and so on | magpie |
 | MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
@@ -50,6 +51,7 @@ class Settings:
     parking_queue_url: str = ""
     max_receives: int = 5
     threads: int = 2
+    next_bundle: Path | None = None
     s3_addressing: Literal["virtual", "path"] = "virtual"
 
     @classmethod
@@ -69,6 +71,7 @@ class Settings:
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
             max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
             threads=_positive(env, "MAGPIE_THREADS", 2),
+            next_bundle=Path(env["MAGPIE_NEXT_BUNDLE"]) if env.get("MAGPIE_NEXT_BUNDLE") else None,
             s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
         )
 

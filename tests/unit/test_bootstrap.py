@@ -80,7 +80,7 @@ def test_hits_get_their_probability_and_the_customers_cut_off(bundle: Path) -> N
     assert {hit.product_id: hit.probability for hit in plain.hits} == pytest.approx(
         {id_: 1 / (1 + np.exp(-value)) for id_, value in sigmoid.items()}
     )
-    fitted = app.ranking_configs._before_the_first_put("shop")
+    fitted = app.ranking_configs._before_the_first_put("shop", "")
     (cut,) = stub.Rerank(request(fitted), metadata=METADATA).results
     assert [hit.product_id for hit in cut.hits] == ["a", "b", "c"]
     fitted.min_probability = 0.65

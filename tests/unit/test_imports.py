@@ -1,7 +1,7 @@
 """Imports run one way. This walks them (not by importing: by reading) and holds the rule.
 
-functions, local -> bootstrap -> services -> rpc, store, index, vision, ranking, ingest, evaluation, synthesis
--> domain. Training takes its part of the library and meets no function.
+functions, local -> bootstrap -> changeover -> services -> rpc, store, index, vision, ranking, ingest,
+evaluation, synthesis -> domain. Training takes its part of the library and meets no function.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ ALLOWED = {
     "magpie.v1": set(),
     **dict.fromkeys(ADAPTERS, DOMAIN | ADAPTERS),
     "magpie.services": DOMAIN | ADAPTERS,
+    "magpie.changeover": DOMAIN | ADAPTERS | {"magpie.services"},
     "magpie.telemetry": {"magpie.errors", "magpie.rpc"},
-    "magpie.bootstrap": DOMAIN | ADAPTERS | {"magpie.services", "magpie.settings", "magpie.telemetry"},
+    "magpie.bootstrap": DOMAIN
+    | ADAPTERS
+    | {"magpie.services", "magpie.changeover", "magpie.settings", "magpie.telemetry"},
     "functions": {"magpie.bootstrap", "magpie.errors", "magpie.settings"},
     "local": {"magpie", "functions"},
     "training": {"magpie.errors", "magpie.geometry", "magpie.vision", "magpie.ranking", "magpie.synthesis"}

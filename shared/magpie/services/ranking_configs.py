@@ -15,12 +15,16 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
     """`spaces` are those of the bundle in use: a config can weigh no others.
 
     `calibrated` says whether the bundle has a calibration, without which none can cut off by probability.
+    `bundle` is its id: it may bring the config that is in force before a customer's first put.
     """
 
-    def __init__(self, configs: RankingConfigs, spaces: Collection[str], *, calibrated: bool = False) -> None:
+    def __init__(
+        self, configs: RankingConfigs, spaces: Collection[str], *, calibrated: bool = False, bundle: str = ""
+    ) -> None:
         self._configs = configs
         self._spaces = spaces
         self._calibrated = calibrated
+        self._bundle = bundle
 
     def GetRankingConfig(  # type: ignore[override]  # our context on every transport
         self, request: ranking_config_pb2.GetRankingConfigRequest, context: CallContext
@@ -28,7 +32,7 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         customer = context.require_customer()
         if request.version < 0:
             raise InvalidArgument("version", f"must be at least 0, got {request.version}")
-        config = self._configs.get(customer, request.version)
+        config = self._configs.get(customer, request.version, self._bundle)
         return ranking_config_pb2.GetRankingConfigResponse(config=config)
 
     def PutRankingConfig(  # type: ignore[override]
@@ -40,5 +44,5 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         config = validate(request.config, self._spaces, calibrated=self._calibrated)
         expected = request.expected_version if request.HasField("expected_version") else None
         return ranking_config_pb2.PutRankingConfigResponse(
-            config=self._configs.put(customer, config, expected)
+            config=self._configs.put(customer, config, expected, self._bundle)
         )

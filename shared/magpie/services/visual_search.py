@@ -18,6 +18,7 @@ from magpie.geometry import Box
 from magpie.index.filter import parse
 from magpie.rpc.context import CallContext
 from magpie.rpc.status import errors_from_rpc
+from magpie.services.by_bundle import ServingBundle
 from magpie.services.detection import MAX_OBJECTS
 from magpie.v1 import visual_search_pb2, visual_search_pb2_grpc
 from magpie.v1.detection_pb2 import DetectRequest, DetectResponse
@@ -50,8 +51,8 @@ class Stages:
 class CurrentConfig(Protocol):
     """Where the ranking config in force comes from."""
 
-    def current(self, customer: str) -> RankingConfig:
-        """The customer's config, or the default."""
+    def current(self, customer: str, bundle: str) -> RankingConfig:
+        """The customer's config, or the one that the bundle brings, or the default."""
 
 
 class ImageAddresses(Protocol):
@@ -62,28 +63,32 @@ class ImageAddresses(Protocol):
 
 
 class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
-    """Runs detection, embedding, search and reranking, one after the other."""
+    """Runs detection, embedding, search and reranking, one after the other, with the customer's bundle."""
 
-    def __init__(self, stages: Stages, configs: CurrentConfig, addresses: ImageAddresses) -> None:
+    def __init__(
+        self, stages: Stages, configs: CurrentConfig, addresses: ImageAddresses, serving: ServingBundle
+    ) -> None:
         self._stages = stages
         self._configs = configs
         self._addresses = addresses
+        self._serving = serving
 
     def Search(  # type: ignore[override]  # our context on every transport
         self, request: visual_search_pb2.SearchRequest, context: CallContext
     ) -> visual_search_pb2.SearchResponse:
         customer = context.require_customer()
         _check(request)
-        config = self._configs.current(customer)
+        bundle = self._serving.current(customer)
+        config = self._configs.current(customer, bundle)
         clock = _Stopwatch()
         with clock.stage("detection"):
-            detected = self._detect(request, context)
+            detected = self._detect(request, bundle, context)
         with clock.stage("embedding"):
-            embedded = self._embed(request.image, detected, context)
+            embedded = self._embed(request.image, detected, bundle, context)
         with clock.stage("search"):
             found = self._find(request.filter, config, embedded, context)
         with clock.stage("reranking"):
-            ranked = self._rerank(request, config, found, context)
+            ranked = self._rerank(request, config, found, bundle, context)
         response = visual_search_pb2.SearchResponse(
             query_id=f"q_{uuid.uuid4().hex}",
             objects=[
@@ -101,8 +106,12 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         response.timings_ms.update(clock.milliseconds())
         return response
 
-    def _detect(self, request: visual_search_pb2.SearchRequest, context: CallContext) -> DetectResponse:
-        detect = DetectRequest(image=request.image, max_objects=request.max_objects or DEFAULT_OBJECTS)
+    def _detect(
+        self, request: visual_search_pb2.SearchRequest, bundle: str, context: CallContext
+    ) -> DetectResponse:
+        detect = DetectRequest(
+            image=request.image, max_objects=request.max_objects or DEFAULT_OBJECTS, bundle=bundle
+        )
         if request.HasField("box"):
             detect.box.CopyFrom(request.box)
         with errors_from_rpc():
@@ -110,9 +119,11 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
                 detect, timeout=context.remaining(), metadata=context.outgoing()
             )
 
-    def _embed(self, image: Image, detected: DetectResponse, context: CallContext) -> EmbedResponse:
+    def _embed(
+        self, image: Image, detected: DetectResponse, bundle: str, context: CallContext
+    ) -> EmbedResponse:
         """By the crops that detection kept; with the photo itself only if those are gone already."""
-        request = EmbedRequest(image=detected.image, objects=detected.objects)
+        request = EmbedRequest(image=detected.image, objects=detected.objects, bundle=bundle)
         try:
             with errors_from_rpc():
                 return self._stages.embedding.Embed(
@@ -145,6 +156,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         request: visual_search_pb2.SearchRequest,
         config: RankingConfig,
         found: FindCandidatesResponse,
+        bundle: str,
         context: CallContext,
     ) -> RerankResponse:
         rerank = RerankRequest(
@@ -153,6 +165,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
             products=found.products,
             limit=request.limit or DEFAULT_LIMIT,
             explain=request.explain,
+            bundle=bundle,
         )
         with errors_from_rpc():
             return self._stages.reranking.Rerank(

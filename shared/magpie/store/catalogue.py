@@ -10,6 +10,7 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
 | `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list |
+| `serving` | string | bundle that answers the customer's searches; absent before the first change-over |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
 
 An image is `product id NUL sha256`. Every write is one Lua script, so that no other process sees half of it,
@@ -30,6 +31,7 @@ import redis
 
 from magpie.errors import FailedPrecondition
 from magpie.store.redis_connection import redis_answers
+from magpie.store.serving import serving_key
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.product_pb2 import Product
@@ -55,7 +57,7 @@ class Catalogue:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types allow texts, too: here all answers are bytes
-        prelude = (_LUA / "prelude.lua").read_text()
+        prelude = writing_prelude()
         self._upsert, self._delete, self._write, self._set_state = (
             client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
             for name in ("upsert_products", "delete_products", "write_objects", "set_state")
@@ -67,8 +69,8 @@ class Catalogue:
     ) -> list[UpsertedProduct]:
         """Create or replace products, in one step; images no longer listed leave the index with it.
 
-        `missing_images` are those that have no objects under `bundle` and have made no step towards it within
-        ON_ITS_WAY_SECONDS.
+        `missing_images` are those that have no objects under the bundle that serves the customer, `bundle`
+        before any change-over, and have made no step towards it within ON_ITS_WAY_SECONDS.
         """
         arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
         for product in products:
@@ -105,8 +107,9 @@ class Catalogue:
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
 
-        Returns how many objects were written: 0 if its product no longer lists the image, and nothing is
-        written. Raises FailedPrecondition if the bundle's other objects have other spaces or dimensions.
+        Returns how many objects were written: 0, and nothing is written, if its product no longer lists the
+        image, or if the bundle's index was dropped and the one that serves has it. Raises FailedPrecondition
+        if the bundle's other objects have other spaces or dimensions, or if its index was dropped meanwhile.
         """
         image = event.image
         # Of the first object: that all have the same is for the caller to check.
@@ -126,6 +129,8 @@ class Catalogue:
             return len(event.objects)
         if problem == b"withdrawn":
             return 0
+        if problem == b"dropped":
+            raise FailedPrecondition(f"bundle {event.bundle}: its index was dropped: send the picture again")
         raise FailedPrecondition(
             f"bundle {event.bundle}: the vectors' dimensions are {spaces}, the index has {problem.decode()}"
         )
@@ -133,10 +138,13 @@ class Catalogue:
     def set_state(self, image: IngestedImage, state: ImageStatus.State.ValueType, reason: str = "") -> bool:
         """Enter an image's step into the ledger; INDEXED is for `write_objects` alone.
 
+        The ledger tells of the bundle that serves the customer. A step towards another one, during a
+        change-over, is kept with that change-over.
+
         Returns False, and changes nothing, if its product no longer lists the image, or if the event is a
         redelivery from before the image was indexed.
         """
-        arguments = [image.product_id, image.sha256, image.event_id, state, reason]
+        arguments = [image.product_id, image.sha256, image.event_id, state, reason, image.bundle]
         return bool(self._run(self._set_state, image.customer, arguments))
 
     def states(self, customer: str, product_ids: Sequence[str]) -> list[ImageStatus]:
@@ -216,6 +224,7 @@ class Catalogue:
             return []
         with redis_answers():
             lines = self._redis.hmget(_key(customer, "images"), list(images))
+            serving = self._redis.get(serving_key(customer)) or b""
         statuses = []
         for image, line in zip(images, lines, strict=True):
             if line is None:  # withdrawn since it was listed
@@ -228,7 +237,7 @@ class Catalogue:
                     sha256=sha256,
                     state=entry["state"],
                     reason=entry["reason"],
-                    objects=entry["objects"],
+                    objects=(entry.get("counts") or {}).get(serving.decode(), entry["objects"]),
                 )
             )
         return statuses
@@ -242,6 +251,11 @@ class Catalogue:
                 yield page
             if cursor == 0:
                 return
+
+
+def writing_prelude() -> str:
+    """What stands before every script that writes, in Lua."""
+    return "".join((_LUA / f"{name}.lua").read_text() for name in ("prelude", "changeover"))
 
 
 def _key(customer: str, name: str) -> str:
