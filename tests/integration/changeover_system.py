@@ -1,6 +1,6 @@
-"""An ingest of its own for tests of change-overs: tiny bundles, real Redis, real S3, real queues, no processes.
+"""An ingest for tests of change-overs: tiny bundles, real Redis, real S3, real queues, no processes.
 
-`python -m tests.integration.changeover_system STEP` does one change-over and ends itself by SIGKILL at a step.
+`python -m tests.integration.changeover_system STEP ...` does one change-over and kills itself at a step.
 """
 
 from __future__ import annotations
