@@ -11,7 +11,7 @@ import grpc
 import urllib3
 
 from magpie.errors import MagpieError
-from magpie.services.visual_search import MAX_PHOTO_BYTES
+from magpie.services.search_request import MAX_PHOTO_BYTES
 from magpie.v1.catalog_pb2 import CreateUploadRequest
 from magpie.v1.catalog_pb2_grpc import CatalogServiceStub
 from magpie.v1.image_pb2 import Image

@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities.idempotency.persistence.cache import CacheP
 from botocore.config import Config
 
 from magpie.index.compact import CompactEngine
+from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
@@ -34,11 +35,13 @@ from magpie.services.embedding import EmbeddingServicer
 from magpie.services.ranking_configs import RankingConfigServicer
 from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
-from magpie.services.visual_search import Stages, VisualSearchServicer
+from magpie.services.stages import Stages
+from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.catalogue import Catalogue
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
+from magpie.store.pages import Pages
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
@@ -153,7 +156,7 @@ class Application:
         return EmbeddingServicer(self.embedder, crops, self.uploads, self.bundle.id)
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue)
+        return SearchServicer(self.engine, self.catalogue, CatalogueVectors(self.catalogue))
 
     def _reranking(self) -> RerankingServicer:
         return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
@@ -190,7 +193,14 @@ class Application:
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
         registry = ServicerRegistry(Telemetry("api").call)
-        search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
+        search = VisualSearchServicer(
+            self.stages,
+            self.ranking_configs,
+            self.uploads,
+            Pages(self.redis),
+            self.bundle.id,
+            self.bundle.embedder_card.spaces,
+        )
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(
             self.ranking_configs, self.bundle.embedder_card.spaces, calibrated=self.calibration is not None

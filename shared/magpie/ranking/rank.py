@@ -1,13 +1,15 @@
 """Candidates to hits, in the one fixed order.
 
 filter -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants -> near-duplicates
+-> what earlier pages have shown
 
 The cut-offs come before the grouping: a variant that passes is shown, though a better ranked one does not.
+What was shown comes last: it takes part in all else, so that a page goes on where the one before it ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from magpie.ranking.calibration import HIT_SPACE, Calibration
 from magpie.ranking.near_duplicates import representatives
 from magpie.v1.product_pb2 import Product
 from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
-from magpie.v1.reranking_pb2 import Hit, Reason
+from magpie.v1.reranking_pb2 import Hit, HitList, Reason
 from magpie.v1.search_pb2 import Candidate
 
 
@@ -31,7 +33,24 @@ def rank(
     *,
     calibration: Calibration | None = None,
 ) -> list[Hit]:
+    """The hits alone of `rank_page`, of the first page."""
+    return list(rank_page(config, candidates, products, limit, explain, calibration=calibration).hits)
+
+
+def rank_page(
+    config: RankingConfig,
+    candidates: Sequence[Candidate],
+    products: Mapping[str, Product],
+    limit: int,
+    explain: bool = False,
+    *,
+    shown: Collection[str] = frozenset(),
+    calibration: Calibration | None = None,
+) -> HitList:
     """The best `limit` products, best first; ties go to the smaller product id.
+
+    No hit is one of the products `shown`, nor stands for one: a group of variants is shown once, whichever of
+    them leads it by now.
 
     `config` is validated (`ranking.config.validate`); `products` holds every product that a candidate names.
     With a calibration each hit has its probability: that of the product's largest similarity in `identity`,
@@ -43,7 +62,7 @@ def rank(
         allowed = {id_ for id_, product in products.items() if condition.matches(product)}
     candidates = [candidate for candidate in candidates if candidate.product_id in allowed]
     if not candidates:
-        return []
+        return HitList()
 
     spaces = [space for space, weight in config.fusion.weights.items() if weight > 0]
     similarities = np.array([[c.similarity[space] for space in spaces] for c in candidates], np.float64)
@@ -58,6 +77,7 @@ def rank(
     order = np.lexsort((product_of, -scores))
     _, first = np.unique(product_of[order], return_index=True)
     best_first = [int(row) for row in order[np.sort(first)]]
+    of_all = len(best_first)
     if config.HasField("min_score"):
         best_first = [row for row in best_first if scores[row] >= config.min_score]
     probabilities = None  # (P,)
@@ -68,6 +88,8 @@ def rank(
             sure = probabilities >= config.min_probability
             best_first = [row for row in best_first if sure[product_of[row]]]
 
+    cut_off = of_all - len(best_first)
+
     stands_for: dict[int, list[int]] = {row: [] for row in best_first}
     if config.group_variants:
         stands_for = _group_variants([products[c.product_id].group for c in candidates], best_first)
@@ -75,7 +97,8 @@ def rank(
         stands_for = _merge_near_duplicates(candidates, stands_for, config.near_duplicate_similarity)
 
     hits = []
-    for row in list(stands_for)[:limit]:
+    new = [row for row in stands_for if not _was_shown(candidates, (row, *stands_for[row]), shown)]
+    for row in new[:limit]:
         candidate = candidates[row]
         hit = Hit(
             product_id=candidate.product_id,
@@ -91,7 +114,7 @@ def rank(
             hit.reasons.extend(_space_reasons(config.fusion, spaces, similarities[row], shares[row]))
             hit.reasons.extend(_boost_reasons(config, boosts[product_of[row]]))
         hits.append(hit)
-    return hits
+    return HitList(hits=hits, more=len(new) > limit, cut_off=cut_off)
 
 
 def _shares(
@@ -156,6 +179,10 @@ def _merge_near_duplicates(
             other for place in joined for other in (rows[place], *stands_for[rows[place]])
         ]
     return merged
+
+
+def _was_shown(candidates: Sequence[Candidate], rows: Sequence[int], shown: Collection[str]) -> bool:
+    return bool(shown) and any(candidates[row].product_id in shown for row in rows)
 
 
 def _space_reasons(
