@@ -106,12 +106,13 @@ def _condition(filters: Sequence[str]) -> Filter | None:
 
 
 def _told(states: Sequence[ImageStatus]) -> str:
-    """How far a product's pictures are, for people: `1 awaiting upload, 1 failed (is truncated)`."""
+    """How far a product's pictures are, for people: `2 awaiting upload, 1 failed (is truncated)`."""
     if not states:
         return "it lists no pictures: upsert it with some"
     counts = Counter(
         ImageStatus.State.Name(status.state).removeprefix("STATE_").replace("_", " ").lower()
         + (f" ({status.reason})" if status.reason else "")
+        + (" under another bundle" if status.state == ImageStatus.STATE_INDEXED else "")
         for status in states
     )
     return "its pictures are " + ", ".join(f"{count} {state}" for state, count in counts.items())
