@@ -40,9 +40,7 @@ weight_option = click.option(
     help="In place of the ranking config's weights; again for further spaces.",
 )
 explain_option = click.option("--explain", is_flag=True, help="Tell of each hit how its score comes about.")
-all_pages_option = click.option(
-    "--all-pages", is_flag=True, help="All hits, not only the first of each object."
-)
+all_pages_option = click.option("--all-pages", is_flag=True, help="All hits, page after page.")
 
 
 def merged(pages: Iterable[SearchResponse]) -> SearchResponse:

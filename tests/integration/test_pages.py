@@ -1,4 +1,4 @@
-"""Pages over a real Redis: what one search shows while the catalogue changes, how deep it goes, what is kept."""
+"""Pages over a real Redis: what is shown while the catalogue changes, how deep it goes, what is kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from magpie.errors import InvalidArgument, Unavailable
 from magpie.rpc.local_channel import LocalChannel
@@ -84,9 +86,9 @@ CONFIGS = {
 writes = st.lists(
     st.tuples(
         st.sampled_from(["put", "delete", "reprice"]),
-        st.integers(0, 30),
-        st.integers(0, 99),
-        st.integers(0, 6),
+        st.integers(0, 30),  # which product
+        st.integers(0, 99),  # the seed of its vectors
+        st.integers(0, 6),  # its price
     ),
     max_size=12,
 )
@@ -108,7 +110,7 @@ def write(search: WholeSearch, change: tuple[str, int, int, int]) -> None:
                 search.catalogue.upsert_products("shop", [known], BUNDLE)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(config=st.sampled_from(sorted(CONFIGS)), limit=st.integers(1, 9), between=st.lists(writes, max_size=4))
 def test_no_product_is_shown_twice_whatever_happens_between_two_pages(
     search: WholeSearch,
@@ -257,7 +259,7 @@ def test_what_is_kept_holds_no_photo_and_is_bounded(
 
 def test_a_search_goes_on_without_the_store_of_pages(tmp_path: Path, redis_client: redis.Redis) -> None:
     """Its answer has no token then; a token that was given cannot be read, which is worth another try."""
-    away = Pages(redis.Redis(port=free_port(), socket_connect_timeout=0.2))
+    away = Pages(redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)))
     search = WholeSearch(tmp_path, redis_client, away)
     fill(search, 30)
     response = ask(search)
