@@ -141,6 +141,7 @@ def test_vectors_made_elsewhere_find_what_the_photo_finds(transport: Transport, 
     vectors = search.embedder.embed(squares)  # space -> (2, dimension)
     objects = [embedded({space: of_both[row] for space, of_both in vectors.items()}) for row in (0, 1)]
     objects[0].object.box.CopyFrom(LEFT)
+    objects[1].ClearField("object")
     response = call(embedded=EmbeddedQuery(bundle=BUNDLE, objects=objects), limit=PRODUCTS)
     assert [ids(response, row) for row in (0, 1)] == [ids(by_photo, row) for row in (0, 1)]
     assert [found.object.box for found in response.objects] == [LEFT, Box(x1=1, y1=1)]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import redis
 
+from magpie.index.compaction import compact
+from magpie.index.hash_model import Coder, HashModel
 from magpie.rpc.local_channel import LocalChannel
+from magpie.store.catalogue import archived_in
+from magpie.store.snapshots import Snapshots
 from magpie.v1.catalog_pb2 import ImageStatus
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
+from magpie.v1.image_pb2 import Box
 from magpie.v1.product_pb2 import Product
 from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
 from magpie.v1.visual_search_pb2_grpc import VisualSearchServiceStub
-from tests.integration.whole_search import BUNDLE, WholeSearch, embedded, similarity, some_vectors
+from tests.integration.whole_search import BUNDLE, SPACES, WholeSearch, embedded, similarity, some_vectors
 
+WHOLE = Box(x0=0, y0=0, x1=1, y1=1)
 RNG = np.random.default_rng(5)
 
 
@@ -46,12 +53,36 @@ def test_the_whole_of_the_first_picture_that_is_indexed_is_taken(search: WholeSe
     response = like(search, "p")
     expected = sorted("abcdefgh", key=lambda id_: -similarity(vectors["whole"], vectors[id_]))
     assert [hit.product_id for hit in response.objects[0].hits] == expected
-    assert response.objects[0].object.label == "image"
+    assert (response.objects[0].object.box, response.objects[0].object.label) == (WHOLE, "image")
     # A new first picture that is still on its way: the second, which was the first, is taken.
     product = search.catalogue.products("shop", ["p"])["p"]
     product.images[:] = ["new", *product.images]
     search.catalogue.upsert_products("shop", [product], BUNDLE)
     assert [hit.product_id for hit in like(search, "p").objects[0].hits] == expected
+
+
+def test_vectors_that_have_moved_into_a_snapshot_are_found_there(
+    redis_client: redis.Redis, s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    snapshots = Snapshots(s3, bucket, tmp_path / "snapshots")
+    search = WholeSearch(tmp_path, redis_client, snapshots=snapshots)
+    for number in range(12):
+        search.put("shop", Product(id=f"p{number}"), *[[some_vectors(RNG) for _ in range(3)]] * 2)
+    before = [(hit.product_id, hit.score) for hit in like(search, "p3").objects[0].hits]
+    coders = {
+        space: Coder("random", (RNG.normal(size=(d, 64)).astype(np.float32),), (np.zeros(64, np.float32),))
+        for space, d in SPACES.items()
+    }
+    for price in (1, 2):  # the catalogue lets go of what two snapshots have
+        search.catalogue.upsert_products("shop", [Product(id="bare", price=price)], BUNDLE)
+        assert compact(search.catalogue, snapshots, HashModel(coders), "shop", BUNDLE)
+    assert all(map(archived_in, search.catalogue.stored_objects("shop", BUNDLE, "p3").values()))
+    response = like(search, "p3")
+    assert (response.objects[0].object.box, response.objects[0].object.label) == (WHOLE, "image")
+    assert [hit.product_id for hit in response.objects[0].hits] == [id_ for id_, _ in before]
+    np.testing.assert_allclose(
+        [hit.score for hit in response.objects[0].hits], [score for _, score in before], atol=0.02
+    )
 
 
 def test_many_pictures_of_its_own_leave_room_for_others(search: WholeSearch) -> None:

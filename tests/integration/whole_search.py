@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from magpie.errors import NotFound
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
 from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ranking.config import DEFAULT_WEIGHTS, default_config
@@ -25,10 +26,11 @@ from magpie.services.stages import Stages
 from magpie.services.visual_search import VisualSearchServicer
 from magpie.store.catalogue import Catalogue
 from magpie.store.pages import Pages
+from magpie.store.snapshots import Snapshots
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
-from magpie.v1.image_pb2 import DetectedObject, EmbeddedObject, Vector
+from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
 from magpie.v1.product_pb2 import Product
 from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.v1.reranking_pb2_grpc import RerankingServiceStub, add_RerankingServiceServicer_to_server
@@ -71,7 +73,13 @@ class NoUploads:
 class WholeSearch:
     """`registry` has the public service; `catalogue`, `configs` and `pages` are what it works on."""
 
-    def __init__(self, folder: Path, client: redis.Redis, pages: Pages | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        client: redis.Redis,
+        pages: Pages | None = None,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         boxes, scores = np.array([[0.1, 0.1, 0.9, 0.9]]), np.array([[0.9]])
         detector = Detector(tiny_models.detector(folder, boxes, scores), folder, threads=1)
         card = tiny_models.embedder(folder, SPACES)
@@ -88,7 +96,11 @@ class WholeSearch:
             EmbeddingServicer(self.embedder, crops, NoUploads(), BUNDLE), stages.server
         )
         add_SearchServiceServicer_to_server(
-            SearchServicer(CompactEngine(self.catalogue), self.catalogue, CatalogueVectors(self.catalogue)),
+            SearchServicer(
+                CompactEngine(self.catalogue, snapshots),
+                self.catalogue,
+                CatalogueVectors(self.catalogue, ArchivedObjects(snapshots) if snapshots else None),
+            ),
             stages.server,
         )
         add_RerankingServiceServicer_to_server(RerankingServicer(SPACES), stages.server)
@@ -108,7 +120,7 @@ class WholeSearch:
         self.catalogue.upsert_products(customer, [product], BUNDLE)
         for sha256, vectors in zip(product.images, pictures, strict=True):
             objects = [embedded(of_object) for of_object in vectors]
-            objects[-1].object.label = "image"
+            objects[-1].object.box.CopyFrom(Box(x0=0, y0=0, x1=1, y1=1))
             image = IngestedImage(event_id="e", customer=customer, product_id=product.id, sha256=sha256)
             self.catalogue.write_objects(ObjectsEmbedded(image=image, objects=objects, bundle=BUNDLE))
 
@@ -116,7 +128,7 @@ class WholeSearch:
 def embedded(vectors: Vectors) -> EmbeddedObject:
     """As a message."""
     return EmbeddedObject(
-        object=DetectedObject(label="product", score=0.9),
+        object=DetectedObject(box=Box(x0=0.1, y0=0.1, x1=0.9, y1=0.9), label="product", score=0.9),
         vectors=[Vector(space=space, values=vector.tobytes()) for space, vector in vectors.items()],
     )
 

@@ -23,6 +23,7 @@ from magpie.v1.visual_search_pb2 import EmbeddedQuery, SearchRequest
 from magpie.vision.box_policy import IMAGE_LABEL, QUERY_LABEL
 
 DEFAULT_OBJECTS = 5
+_WHOLE = image_pb2.Box(**WHOLE_IMAGE._asdict())
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class QueryObjectsReader:
             found = self._stages.search.GetObjects(
                 request, timeout=context.remaining(), metadata=context.outgoing()
             )
-        whole = (embedded for embedded in found.objects if embedded.object.label == IMAGE_LABEL)
-        return QueryObjects([next(whole, found.objects[0])], self._bundle, found.product)
+        chosen = next((each for each in found.objects if each.object.box == _WHOLE), found.objects[0])
+        if chosen.object.box == _WHOLE:
+            chosen.object.label = IMAGE_LABEL  # the index does not keep labels for good
+        return QueryObjects([chosen], self._bundle, found.product)
 
     def _of_vectors(self, query: EmbeddedQuery) -> QueryObjects:
         """Raises InvalidArgument naming the vector that is no good, FailedPrecondition for another bundle."""
@@ -93,10 +96,11 @@ class QueryObjectsReader:
             raise InvalidArgument(
                 f"{field}.vectors", f"{self._bundle} has the dimensions {self._dimensions}, got {sizes}"
             )
-        box = WHOLE_IMAGE
+        box = _WHOLE
         if embedded.object.HasField("box"):
-            box = box_of(embedded.object.box, f"{field}.object.box")
-        given = DetectedObject(box=image_pb2.Box(**box._asdict()), label=QUERY_LABEL, score=1.0)
+            box = embedded.object.box
+            box_of(box, f"{field}.object.box")
+        given = DetectedObject(box=box, label=QUERY_LABEL, score=1.0)
         return EmbeddedObject(object=given, vectors=embedded.vectors)
 
     def _detect(self, request: SearchRequest, context: CallContext) -> DetectResponse:

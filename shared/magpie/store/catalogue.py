@@ -115,15 +115,18 @@ class Catalogue:
             if value is not None
         }
 
-    def embedded_images(self, customer: str, bundle: str, product_id: str) -> list[ObjectsEmbedded]:
-        """The product's images that have objects under the bundle, in the order that it lists them."""
+    def stored_objects(self, customer: str, bundle: str, product_id: str) -> dict[str, bytes]:
+        """Of the product's images with objects under the bundle, as it lists them: sha256 -> the objects.
+
+        A value is ObjectsEmbedded, or `archived_in`.
+        """
         with redis_answers():
             listed = (self._redis.hget(_key(customer, "listed"), product_id) or b"").decode().split()
             if not listed:
-                return []
+                return {}
             images = [_image(product_id, sha256) for sha256 in listed]
             values = self._redis.hmget(_key(customer, f"objects:{bundle}"), images)
-        return [ObjectsEmbedded.FromString(value) for value in values if value is not None]
+        return {sha256: value for sha256, value in zip(listed, values, strict=True) if value is not None}
 
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
