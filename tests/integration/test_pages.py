@@ -218,6 +218,7 @@ def test_variants_that_fill_the_candidates_do_not_end_a_page(search: WholeSearch
     assert [len(ids(page)) for page in pages] == [10, 3]
     hits = [hit for page in pages for hit in page.objects[0].hits]
     assert sorted(hit.product_id[0] for hit in hits) == ["v"] + ["w"] * 12
+    assert search.stage_calls.count("FindCandidates") == 3  # of 100 and 400 objects, of 400
     (shirt,) = [hit for hit in hits if hit.product_id.startswith("v")]
     assert len(shirt.stands_for) == 249
 
@@ -228,7 +229,7 @@ def test_a_cut_off_ends_the_pages_without_a_look_at_more(search: WholeSearch) ->
     search.configs["shop"] = RankingConfig(min_score=limit - 1e-6)
     pages = list(all_pages(search, limit=20))
     assert [len(ids(page)) for page in pages] == [20, 5]
-    assert not pages[-1].next_page_token
+    assert search.stage_calls == ["FindCandidates", "Rerank"] * 2
 
 
 def test_a_token_lives_for_some_minutes(search: WholeSearch, redis_client: redis.Redis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
 from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ranking.config import DEFAULT_WEIGHTS, default_config
+from magpie.rpc.context import CallContext
 from magpie.rpc.local_channel import LocalChannel
 from magpie.rpc.registry import ServicerRegistry
 from magpie.services.detection import DetectionServicer
@@ -88,7 +90,8 @@ class WholeSearch:
         self.configs = Configs()
         self.pages = pages or Pages(client)
         self.registry = ServicerRegistry()
-        stages, crops = ServicerRegistry(), MemoryCropStore()
+        self.stage_calls: list[str] = []  # `FindCandidates` and so on
+        stages, crops = ServicerRegistry(self._count), MemoryCropStore()
         add_DetectionServiceServicer_to_server(
             DetectionServicer(detector, crops, card.input, NoUploads()), stages.server
         )
@@ -113,6 +116,10 @@ class WholeSearch:
         )
         servicer = VisualSearchServicer(stubs, self.configs, Addresses(), self.pages, BUNDLE, SPACES)
         add_VisualSearchServiceServicer_to_server(servicer, self.registry.server)
+
+    def _count(self, path: str, _context: CallContext) -> AbstractContextManager[None]:
+        self.stage_calls.append(path.rpartition("/")[2])
+        return nullcontext()
 
     def put(self, customer: str, product: Product, *pictures: Sequence[Vectors]) -> None:
         """Upsert a product; each of `pictures`: the vectors of its objects, the last the whole image."""
