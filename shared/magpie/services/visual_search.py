@@ -13,6 +13,7 @@ from magpie.services.query_objects import QueryObjects, QueryObjectsReader
 from magpie.services.search_request import check
 from magpie.services.stages import Stages
 from magpie.services.stopwatch import Stopwatch
+from magpie.store.pages import Pages
 from magpie.v1 import visual_search_pb2, visual_search_pb2_grpc
 from magpie.v1.page_pb2 import Page
 from magpie.v1.ranking_config_pb2 import RankingConfig
@@ -32,16 +33,6 @@ class ImageAddresses(Protocol):
         """A signed address, good for some minutes."""
 
 
-class KeptPages(Protocol):
-    """Where a search is kept between two pages."""
-
-    def keep(self, customer: str, page: Page) -> str:
-        """A token for it; empty if it could not be kept."""
-
-    def read(self, customer: str, token: str) -> Page:
-        """What was kept. Raises InvalidArgument if there is no such token, or no more, or another's."""
-
-
 class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
     """Runs the stages one after the other. `bundle` is in use, `dimensions`: its spaces -> dimension."""
 
@@ -50,7 +41,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         stages: Stages,
         configs: CurrentConfig,
         addresses: ImageAddresses,
-        pages: KeptPages,
+        pages: Pages,
         bundle: str,
         dimensions: Mapping[str, int],
     ) -> None:
