@@ -27,7 +27,7 @@ from magpie.v1.catalog_pb2 import (
 )
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import EmbeddedObject, Vector
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 from magpie.v1.ranking_config_pb2 import (
     Boost,
     GetRankingConfigRequest,
@@ -171,6 +171,10 @@ def number(value: float) -> AttributeValue:
     return AttributeValue(number=value)
 
 
+def texts(*values: str) -> AttributeValue:
+    return AttributeValue(texts=TextSet(values=values))
+
+
 @pytest.mark.parametrize(
     ("product", "message"),
     [
@@ -196,6 +200,18 @@ def number(value: float) -> AttributeValue:
         ),
         (Product(id="p", attributes={"a": AttributeValue()}), "products[1].attributes['a']: needs a value"),
         (Product(id="p", attributes={"a": number(math.nan)}), "products[1].attributes['a']: must be finite"),
+        (
+            Product(id="p", attributes={"a": texts()}),
+            "products[1].attributes['a'].texts.values: a set has 1 to 100 texts, got 0",
+        ),
+        (
+            Product(id="p", attributes={"a": texts(*["x"] * 101)}),
+            "products[1].attributes['a'].texts.values: a set has 1 to 100 texts",
+        ),
+        (
+            Product(id="p", attributes={"a": texts("x", "")}),
+            "products[1].attributes['a'].texts.values[1]: must not be empty",
+        ),
         (Product(id="p", images=[SHA256] * 51), "products[1].images: at most 50, got 51"),
         (
             Product(id="p", images=[SHA256, SHA256.upper()]),
@@ -226,7 +242,12 @@ def test_product_ids_of_all_kinds_go_the_whole_way(
 
 
 def test_values_at_their_limits_are_taken(catalog: CatalogServicer) -> None:
-    attributes = {"_a1": number(-1.5), "B": AttributeValue(text=""), "flag": AttributeValue(flag=False)}
+    attributes = {
+        "set": texts("x", "y"),
+        "_a1": number(-1.5),
+        "B": AttributeValue(text=""),
+        "flag": AttributeValue(flag=False),
+    }
     images = [f"{row:064x}" for row in range(50)]
     (upserted,) = upsert(catalog, Product(id="p", price=0, stock=0, attributes=attributes, images=images))
     assert list(upserted.missing_images) == images

@@ -19,6 +19,7 @@ from magpie.v1.product_pb2 import AttributeValue, Product
 MAX_PRODUCTS = 100  # a call
 MAX_IMAGES = 50  # a product
 MAX_ID_CHARACTERS = 128
+MAX_SET_VALUES = 100  # an attribute
 MAX_ID_BYTES = 255  # percent-encoded: a segment of the upload key, which becomes a file's name on some stores
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELDS = frozenset(Product.DESCRIPTOR.fields_by_name)
@@ -142,9 +143,19 @@ def _check_attribute(name: str, value: AttributeValue, field: str) -> None:
     if name in _FIELDS:
         raise InvalidArgument(field, f"`{name}` is a field of the product: choose another name")
     if value.WhichOneof("kind") is None:
-        raise InvalidArgument(field, "needs a value: `text`, `number` or `flag`")
+        raise InvalidArgument(field, "needs a value: `text`, `number`, `flag` or `texts`")
     if not math.isfinite(value.number):
         raise InvalidArgument(field, f"must be finite, got {value.number:g}")
+    if value.HasField("texts"):
+        _check_set(value.texts.values, f"{field}.texts.values")
+
+
+def _check_set(values: Sequence[str], field: str) -> None:
+    if not 1 <= len(values) <= MAX_SET_VALUES:
+        problem = f"a set has 1 to {MAX_SET_VALUES} texts, got {len(values)}"
+        raise InvalidArgument(field, problem if values else f"{problem}: leave the attribute out")
+    if "" in values:
+        raise InvalidArgument(f"{field}[{list(values).index('')}]", "must not be empty")
 
 
 def _check_images(images: Sequence[str], field: str) -> None:
