@@ -109,7 +109,7 @@ class Comparison(Filter):
         return columns.compare(self.name, self.operator, self.value)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.operator} {_literal(self.value)}"
+        return f"{self.name} {self.operator} {written(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class In(Filter):
         return reduce(np.logical_or, [columns.compare(self.name, "=", value) for value in self.values])
 
     def __str__(self) -> str:
-        return f"{self.name} in ({', '.join(map(_literal, self.values))})"
+        return f"{self.name} in ({', '.join(map(written, self.values))})"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ def _operand(term: Filter) -> str:
     return f"({term})" if isinstance(term, And | Or) else str(term)
 
 
-def _literal(value: Literal) -> str:
+def written(value: Literal) -> str:
+    """The literal as a filter writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
