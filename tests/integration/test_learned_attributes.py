@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from magpie.errors import Unavailable
 from magpie.index.attribute_schema import BUILT_IN, AttributeSchema, ValueType
+from magpie.store import attribute_schemas
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
+from magpie.store.redis_connection import connect
 from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 
 BUNDLE = "default@1"
@@ -102,3 +107,38 @@ def test_names_and_types(redis_client: redis.Redis) -> None:
     assert schema.types("size") == [ValueType.NUMBER, ValueType.TEXT]
     assert schema.types("price") == [ValueType.NUMBER]
     assert schema.types("colour") == []
+
+
+def test_a_process_keeps_each_customers_schema_for_a_moment(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(redis_client)
+    schemas = AttributeSchemas(catalogue)
+    red = Product(id="p", attributes={"colour": AttributeValue(text="red")})
+    assert schemas.current("shop") == AttributeSchema()
+    catalogue.upsert_products("shop", [red], BUNDLE)
+    assert schemas.current("shop") == AttributeSchema()
+    assert schemas.current("shop-2") == AttributeSchema()
+    assert schemas.newest("shop") == recount([red])
+    assert schemas.current("shop") == recount([red])
+    catalogue.delete_products("shop", ["p"])
+    monkeypatch.setattr(attribute_schemas, "FRESH_SECONDS", 0.0)
+    assert AttributeSchemas(catalogue).current("shop") == AttributeSchema()
+    assert schemas.current("shop-2") == AttributeSchema()
+
+
+def test_while_redis_is_away_the_last_schema_serves(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(redis_client)
+    red = Product(id="p", attributes={"colour": AttributeValue(text="red")})
+    catalogue.upsert_products("shop", [red], BUNDLE)
+    monkeypatch.setattr(attribute_schemas, "FRESH_SECONDS", 0.0)
+    schemas = AttributeSchemas(catalogue)
+    assert schemas.current("shop") == recount([red])
+    away = Catalogue(connect("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(schemas, "_catalogue", away)
+    assert schemas.current("shop") == recount([red])
+    assert schemas.current("shop-2") == AttributeSchema()
+    with pytest.raises(Unavailable):
+        schemas.newest("shop")
