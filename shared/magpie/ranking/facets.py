@@ -19,18 +19,18 @@ def count_facet(name: str, products: Sequence[Product]) -> Facet:
     Of values that as many products have the smaller comes first: flags, then numbers, then texts.
     """
     values = [value for product in products if (value := value_of(product, name)) is not None]
-    counts: Counter[tuple[str, Literal]] = Counter()  # by the kind too: 1.0 == True
+    counts: Counter[tuple[str, Literal]] = Counter()  # by the type too: 1.0 == True
     for value in values:
         for single in value if isinstance(value, frozenset) else (value,):
-            counts[_kind(single), single] += 1
+            counts[type(single).__name__, single] += 1
     order = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     facet = Facet(
         name=name,
         products=len(values),
         distinct=len(counts),
         values=[
-            FacetValue(value=AttributeValue(**{kind: value}), products=count)
-            for (kind, value), count in order[:MAX_VALUES]
+            FacetValue(value=_attribute_value(single), products=count)
+            for (_, single), count in order[:MAX_VALUES]
         ],
     )
     numbers = [value for value in values if isinstance(value, float)]
@@ -39,8 +39,7 @@ def count_facet(name: str, products: Sequence[Product]) -> Facet:
     return facet
 
 
-def _kind(value: Literal) -> str:
-    """Which field of AttributeValue it goes to."""
+def _attribute_value(value: Literal) -> AttributeValue:
     if isinstance(value, bool):
-        return "flag"
-    return "number" if isinstance(value, float) else "text"
+        return AttributeValue(flag=value)
+    return AttributeValue(number=value) if isinstance(value, float) else AttributeValue(text=value)
