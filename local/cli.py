@@ -16,6 +16,7 @@ from local.commands import (
     index,
     key,
     parked,
+    probe,
     replay,
     search,
     status,
@@ -54,7 +55,21 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, attributes, evaluate, config, delete, key, parked, replay):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+):
     magpie.add_command(command.command)
 
 

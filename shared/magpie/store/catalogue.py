@@ -43,6 +43,7 @@ from magpie.v1.product_pb2 import Product
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
 _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
 _SCANNED = 500  # hash fields a call
+_CHANGES_SINCE = 10_000  # entries that are looked through at once
 _ARCHIVED = 200  # images a call
 _LUA = Path(__file__).with_name("lua")
 
@@ -235,6 +236,26 @@ class Catalogue:
             generation=generation,
         )
 
+    def products_changed_since(self, customer: str, seconds: float) -> set[str] | None:
+        """Ids of products that were written or deleted, or whose objects were, since then by Redis' clock.
+
+        `seconds` since the epoch. None if the stream no longer reaches back so far, or has more than
+        _CHANGES_SINCE entries since.
+        """
+        key = _key(customer, "changes")
+        since = int(seconds * 1000)  # entries' ids begin with milliseconds
+        with redis_answers():
+            if not self._redis.exists(key):
+                return set()  # nothing was ever written
+            stream = self._redis.xinfo_stream(key)
+            entries = self._redis.xrange(key, min=since, count=_CHANGES_SINCE + 1)
+        trimmed = stream["entries-added"] > stream["length"]
+        if trimmed and (not stream["length"] or _milliseconds(stream["first-entry"][0]) >= since):
+            return None
+        if len(entries) > _CHANGES_SINCE:
+            return None
+        return {fields[b"product"].decode() for _, fields in entries}
+
     def generation(self, customer: str, bundle: str) -> int:
         """Of the newest snapshot that readers were told of; 0: none."""
         with redis_answers():
@@ -330,6 +351,11 @@ def _customer_of(key: bytes) -> str:
 
 def _image(product_id: str, sha256: str) -> bytes:
     return f"{product_id}\0{sha256}".encode()
+
+
+def _milliseconds(entry: bytes) -> int:
+    """Of a stream entry's id."""
+    return int(entry.split(b"-")[0])
 
 
 def _parts(image: bytes) -> tuple[str, str]:

@@ -21,6 +21,7 @@ COMMANDS = [
     "delete",
     "key",
     "parked",
+    "probe",
     "replay",
 ]
 
@@ -54,6 +55,8 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
     [
         ["no-such-command"],
         ["search"],
+        ["probe", "--last", "0"],
+        ["probe", "--queries", __file__],
         ["search", __file__],
         ["search", __file__, "--customer", "My Shop"],
         ["search", __file__, "--customer", "c", "--box", "0,0,1"],
