@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from local.commands import (
+    attributes,
     config,
     delete,
     down,
@@ -15,6 +16,7 @@ from local.commands import (
     index,
     key,
     parked,
+    probe,
     replay,
     search,
     similar,
@@ -54,7 +56,22 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, similar, evaluate, config, delete, key, parked, replay):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    similar,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+):
     magpie.add_command(command.command)
 
 

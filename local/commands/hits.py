@@ -11,7 +11,11 @@ from rich.table import Table
 from local.commands.options import print_json, table_console, tell
 from local.result_page import STAGES
 from magpie.v1 import image_pb2
+from magpie.v1.product_pb2 import AttributeValue
+from magpie.v1.reranking_pb2 import Facet
 from magpie.v1.visual_search_pb2 import ObjectHits, SearchResponse
+
+VALUES_SHOWN = 10  # of a facet
 
 
 class WeightType(click.ParamType[tuple[str, float]]):
@@ -38,6 +42,15 @@ weight_option = click.option(
     type=WeightType(),
     multiple=True,
     help="In place of the ranking config's weights; again for further spaces.",
+)
+facet_option = click.option(
+    "--facet", "facets", multiple=True, metavar="NAME", help="Count the values of NAME among what is found."
+)
+group_by_option = click.option(
+    "--group-by",
+    metavar="NAME",
+    default="",
+    help="Show only the best product of each value of NAME, as `group`.",
 )
 explain_option = click.option("--explain", is_flag=True, help="Tell of each hit how its score comes about.")
 all_pages_option = click.option("--all-pages", is_flag=True, help="All hits, page after page.")
@@ -67,6 +80,8 @@ def show(response: SearchResponse, customer: str, *, as_json: bool) -> None:
     for number, object_hits in enumerate(response.objects, start=1):
         table_console.print(_title(number, object_hits), highlight=False, markup=False)
         table_console.print(_table(object_hits))
+        for facet in object_hits.facets:
+            table_console.print(_facet_line(facet), highlight=False, markup=False)
     times = (f"{stage} {response.timings_ms[stage]:.0f}" for stage in STAGES if stage in response.timings_ms)
     tell(f"milliseconds: {', '.join(times)}")
     if response.stale:
@@ -91,15 +106,46 @@ def answer(response: SearchResponse) -> dict[str, Any]:
                         "probability": hit.probability if hit.HasField("probability") else None,
                         "title": hit.title,
                         "reasons": {reason.term: reason.value for reason in hit.reasons},
+                        "stands_for": list(hit.stands_for),
                     }
                     for hit in found.hits
                 ],
+                "facets": {facet.name: _facet(facet) for facet in found.facets},
             }
             for found in response.objects
         ],
         "timings_ms": {stage: round(time, 3) for stage, time in response.timings_ms.items()},
         "next_page_token": response.next_page_token,
     }
+
+
+def _facet(facet: Facet) -> dict[str, Any]:
+    return {
+        "products": facet.products,
+        "distinct": facet.distinct,
+        "min": facet.min if facet.HasField("min") else None,
+        "max": facet.max if facet.HasField("max") else None,
+        "values": [{"value": _plain(each.value), "products": each.products} for each in facet.values],
+    }
+
+
+def _plain(value: AttributeValue) -> str | float | bool:
+    plain: str | float | bool = getattr(value, str(value.WhichOneof("kind")))
+    return plain
+
+
+def _facet_line(facet: Facet) -> str:
+    span = f", {facet.min:g} to {facet.max:g}" if facet.HasField("min") else ""
+    shown = [f"{_written(each.value)} ({each.products})" for each in facet.values[:VALUES_SHOWN]]
+    more = [f"{facet.distinct - len(shown)} more"] if facet.distinct > len(shown) else []
+    return f"{facet.name} of {facet.products} products{span}: {', '.join(shown + more) or 'none has it'}"
+
+
+def _written(value: AttributeValue) -> str:
+    plain = _plain(value)
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    return f"{plain:g}" if isinstance(plain, float) else plain
 
 
 def corners(box: image_pb2.Box) -> tuple[float, float, float, float]:
@@ -123,6 +169,9 @@ def _table(found: ObjectHits) -> Table:
     if calibrated:
         table.add_column("probability", justify="right")
     table.add_column("title")
+    grouped = any(hit.stands_for for hit in found.hits)
+    if grouped:
+        table.add_column("stands for")
     if explained:
         table.add_column("reasons")
     for place, hit in enumerate(found.hits, start=1):
@@ -130,7 +179,10 @@ def _table(found: ObjectHits) -> Table:
         cells = [str(place), hit.product_id, f"{hit.score:.3f}"]
         if calibrated:
             cells.append(f"{hit.probability:.2f}" if hit.HasField("probability") else "")
-        table.add_row(*cells, hit.title, *((reasons,) if explained else ()))
+        cells.append(hit.title)
+        if grouped:
+            cells.append(", ".join([*hit.stands_for[:3], *(["..."] if len(hit.stands_for) > 3 else [])]))
+        table.add_row(*cells, *((reasons,) if explained else ()))
     if not found.hits:
         table.add_row("", "no hits", "", "")
     return table

@@ -11,7 +11,9 @@ from local.client import Client
 from local.commands.hits import (
     all_pages_option,
     explain_option,
+    facet_option,
     filter_option,
+    group_by_option,
     limit_option,
     merged,
     show,
@@ -49,6 +51,7 @@ class BoxType(click.ParamType[Box]):
         "magpie search photo.jpg --customer my-shop",
         """magpie search photo.jpg --customer my-shop --filter "category = 'Juice' and price < 20" -k 5""",
         "magpie search photo.jpg --customer my-shop --box 0.1,0.2,0.6,0.9 --box 0.5,0.1,0.9,0.8",
+        "magpie search photo.jpg --customer my-shop --facet brand --facet price --group-by group",
         "magpie search photo.jpg --customer my-shop --html page.html",
         "magpie search photo.jpg --customer my-shop --all-pages --json",
         "magpie search --customer my-shop --page TOKEN",
@@ -65,6 +68,8 @@ class BoxType(click.ParamType[Box]):
     help="Search this region alone, fractions of the width and height; again for further regions.",
 )
 @filter_option
+@facet_option
+@group_by_option
 @weight_option
 @explain_option
 @click.option("--page", metavar="TOKEN", help="The next page of an earlier answer; no PHOTO and no options.")
@@ -81,6 +86,8 @@ def command(
     boxes: tuple[Box, ...],
     filter_: str,
     weights: tuple[tuple[str, float], ...],
+    facets: tuple[str, ...],
+    group_by: str,
     explain: bool,
     page: str | None,
     all_pages: bool,
@@ -89,7 +96,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Find the products in a photo, and the catalogue's products that are most like each."""
-    if page is not None and (photo or limit or boxes or filter_ or weights or explain or html):
+    if page is not None and any((photo, limit, boxes, filter_, facets, group_by, weights, explain, html)):
         raise click.UsageError("--page goes on as the search began: leave out PHOTO and the other options")
     if page is None and photo is None:
         raise click.UsageError("PHOTO is missing, or --page TOKEN")
@@ -102,6 +109,8 @@ def command(
             weights=dict(weights),
             explain=explain or html is not None,
             include_image_urls=html is not None,
+            facets=facets,
+            group_by=group_by,
             page_token=page or "",
         )
         response = merged(client.pages(request, all_pages=all_pages))

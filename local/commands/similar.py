@@ -7,7 +7,9 @@ import click
 from local.commands.hits import (
     all_pages_option,
     explain_option,
+    facet_option,
     filter_option,
+    group_by_option,
     limit_option,
     merged,
     show,
@@ -32,6 +34,8 @@ from magpie.v1.visual_search_pb2 import SearchRequest
 @customer_option
 @limit_option
 @filter_option
+@facet_option
+@group_by_option
 @weight_option
 @explain_option
 @all_pages_option
@@ -42,6 +46,8 @@ def command(
     customer: str,
     limit: int | None,
     filter_: str,
+    facets: tuple[str, ...],
+    group_by: str,
     weights: tuple[tuple[str, float], ...],
     explain: bool,
     all_pages: bool,
@@ -54,6 +60,8 @@ def command(
             product_id=product_id,
             limit=limit or 0,
             filter=filter_,
+            facets=facets,
+            group_by=group_by,
             weights=dict(weights),
             explain=explain,
         )

@@ -89,6 +89,8 @@ class PageTurner:
             limit=limit,
             explain=page.request.explain,
             shown=page.shown,
+            facets=page.request.facets,
+            group_by=page.request.group_by,
         )
         with errors_from_rpc():
             return self._stages.reranking.Rerank(

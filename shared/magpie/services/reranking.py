@@ -52,6 +52,8 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
                     request.explain,
                     shown=of_result,
                     calibration=self._calibration,
+                    group_by=request.group_by,
+                    facets=request.facets,
                 )
                 for result, of_result in zip(request.results, shown, strict=True)
             ]

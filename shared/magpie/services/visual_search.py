@@ -8,6 +8,7 @@ from typing import Protocol
 
 from magpie.index.filter_terms import Comparison, Not
 from magpie.rpc.context import CallContext
+from magpie.services.named_attributes import Schemas, check_names
 from magpie.services.page_turner import PageTurner
 from magpie.services.query_objects import QueryObjects, QueryObjectsReader
 from magpie.services.search_request import check
@@ -40,6 +41,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         self,
         stages: Stages,
         configs: CurrentConfig,
+        schemas: Schemas,
         addresses: ImageAddresses,
         pages: Pages,
         bundle: str,
@@ -48,6 +50,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         self._query_objects = QueryObjectsReader(stages, bundle, dimensions)
         self._turner = PageTurner(stages)
         self._configs = configs
+        self._schemas = schemas
         self._addresses = addresses
         self._pages = pages
         self._spaces = tuple(dimensions)
@@ -61,13 +64,14 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         if request.page_token:
             page = self._pages.read(customer, request.page_token)
         else:
+            check_names(request, self._schemas, customer)
             config = self._configs.current(customer)
             page = _first_page(request, config, self._query_objects.read(request, context, clock))
         turned = self._turner.turn(page, context, clock)
         response = visual_search_pb2.SearchResponse(
             query_id=page.query_id,
             objects=[
-                visual_search_pb2.ObjectHits(object=query.object, hits=hit_list.hits)
+                visual_search_pb2.ObjectHits(object=query.object, hits=hit_list.hits, facets=hit_list.facets)
                 for query, hit_list in zip(page.queries, turned.hit_lists, strict=True)
             ],
             ranking_config_version=page.config.version,
@@ -102,6 +106,7 @@ def _first_page(
         page.config.fusion.weights.update(request.weights)
     if sought.like is not None:
         page.filters.append(str(Not(Comparison("id", "=", sought.like.id))))
-        if config.group_variants and sought.like.group:
+        grouped = request.group_by == "group" if request.group_by else config.group_variants
+        if grouped and sought.like.group:
             page.filters.append(str(Not(Comparison("group", "=", sought.like.group))))
     return page
