@@ -26,6 +26,7 @@ from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
 from magpie.services.stages import Stages
 from magpie.services.visual_search import VisualSearchServicer
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
 from magpie.store.pages import Pages
 from magpie.store.snapshots import Snapshots
@@ -114,7 +115,15 @@ class WholeSearch:
             SearchServiceStub(channel),
             RerankingServiceStub(channel),
         )
-        servicer = VisualSearchServicer(stubs, self.configs, Addresses(), self.pages, BUNDLE, SPACES)
+        servicer = VisualSearchServicer(
+            stubs,
+            self.configs,
+            AttributeSchemas(self.catalogue),
+            Addresses(),
+            self.pages,
+            BUNDLE,
+            SPACES,
+        )
         add_VisualSearchServiceServicer_to_server(servicer, self.registry.server)
 
     def _count(self, path: str, _context: CallContext) -> AbstractContextManager[None]:
