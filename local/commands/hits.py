@@ -155,7 +155,8 @@ def corners(box: image_pb2.Box) -> tuple[float, float, float, float]:
 
 def _title(number: int, found: ObjectHits) -> str:
     where = ", ".join(f"{side:.2f}" for side in corners(found.object.box))
-    what = "whole image" if found.object.whole_image else f"{found.object.label} {found.object.score:.2f}"
+    whole = found.object.whole_image or found.object.label == "image"
+    what = "whole image" if whole else f"{found.object.label} {found.object.score:.2f}"
     return f"object {number}: {what} at {where}"
 
 
