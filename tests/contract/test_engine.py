@@ -17,6 +17,9 @@ from magpie.errors import FailedPrecondition, InvalidArgument, Unavailable
 from magpie.index.compact import CompactEngine
 from magpie.index.engine import Engine, Found, Weights
 from magpie.index.filter import parse
+from magpie.index.redis_engine import RedisEngine
+from magpie.index.redis_schema import VectorIndex
+from magpie.index.search_server import SearchServer
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
@@ -31,12 +34,23 @@ Vectors = dict[str, NDArray[np.float32]]
 Key = tuple[str, str, float]  # product, sha256, the box's left edge
 
 
-@pytest.fixture(params=["compact"])
+@pytest.fixture(params=["compact", "redis", "redis-cluster"])
 def new_engine(request: pytest.FixtureRequest, redis_client: redis.Redis) -> NewEngine:
     """Makes engines over one and the same catalogue, as processes of their own would have them."""
     match request.param:
         case "compact":
             return lambda: CompactEngine(Catalogue(redis_client))
+        case "redis" | "redis-cluster" as kind:
+            # A server of its own, which no flush of the catalogue's reaches.
+            if kind == "redis":
+                urls = [str(request.getfixturevalue("search_url"))]
+            else:
+                urls = list(request.getfixturevalue("search_cluster_urls"))
+            for url in urls:
+                with connect(url) as client:
+                    client.flushall()
+            flat = VectorIndex("flat")
+            return lambda: RedisEngine(Catalogue(redis_client), SearchServer(urls[0], flat))
     raise ValueError(request.param)
 
 
