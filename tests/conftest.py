@@ -64,14 +64,16 @@ def search_cluster_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[li
     """Three such servers as a cluster, each of which searches only what it holds."""
     module = ("--cluster-enabled", "yes", "--loadmodule", str(search_module()))
     with ExitStack() as stack:
-        folders = [tmp_path_factory.mktemp("cluster") for _ in range(3)]
-        ports = [stack.enter_context(redis_process(folder, *module)) for folder in folders]
+        ports, bus_ports = [], [free_port() for _ in range(3)]
+        for bus_port in bus_ports:  # by default 10000 above the port, which is too high for some
+            options = (*module, "--cluster-port", str(bus_port))
+            ports.append(stack.enter_context(redis_process(tmp_path_factory.mktemp("cluster"), *options)))
         clients = [stack.enter_context(redis.Redis(port=port, protocol=2)) for port in ports]
         for client, first, last in zip(clients, (0, 5461, 10922), (5460, 10921, 16383), strict=True):
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
+            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], bus_ports[0])
         give_up = time.monotonic() + 20
-        while any(b"cluster_state:ok" not in c.execute_command("CLUSTER INFO") for c in clients):
+        while any(c.execute_command("CLUSTER INFO")["cluster_state"] != "ok" for c in clients):
             assert time.monotonic() < give_up, "the cluster did not form"
             time.sleep(0.05)
         yield [f"redis://127.0.0.1:{port}/0" for port in ports]
