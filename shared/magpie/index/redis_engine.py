@@ -126,9 +126,7 @@ class _Search:
         self._schema = schema
         self._condition = condition
         self._prefix = customer_prefix(schema, customer)
-        self._pushed: Pushdown = pushdown(
-            customer, condition, place.slots, server.capabilities.max_terms
-        )
+        self._pushed: Pushdown = pushdown(customer, condition, place.slots, server.capabilities.max_terms)
         self._fetched: dict[bytes, _Document | None] = {}  # None: gone, or the filter does not hold
         self._products: dict[bytes, Product] = {}
 
@@ -210,9 +208,7 @@ def _weighted(vector: NDArray[np.float32], shares: Shares, schema: Schema) -> ND
     return weighted
 
 
-def _largest(
-    documents: list[_Document], weighted: NDArray[np.float32], limit: int
-) -> list[_Document]:
+def _largest(documents: list[_Document], weighted: NDArray[np.float32], limit: int) -> list[_Document]:
     if len(documents) <= limit:
         return documents
     similarity = np.stack([document.vector for document in documents]) @ weighted

@@ -148,7 +148,9 @@ class Follower:
         before = self.place(customer, bundle)
         wait = 0.002
         while True:
-            [answer] = self._server.execute([PLACE.call([key, f"{key}:lock"], ["acquire", _LOCK_MILLISECONDS])])
+            [answer] = self._server.execute(
+                [PLACE.call([key, f"{key}:lock"], ["acquire", _LOCK_MILLISECONDS])]
+            )
             if answer:
                 break
             head = self._catalogue.head(customer)
@@ -281,7 +283,9 @@ class _Writer:
         self._remove_all(kept)
         return cursor
 
-    def _write_given_up(self, images: set[tuple[str, str]], progress: Progress = lambda _images: None) -> None:
+    def _write_given_up(
+        self, images: set[tuple[str, str]], progress: Progress = lambda _images: None
+    ) -> None:
         """Objects that a snapshot holds in the catalogue's place."""
         if not images:
             return

@@ -95,16 +95,16 @@ class SearchServer:
                     return self._execute(nodes, commands)
             except _MOVING as error:
                 if attempt == _TRIES:
-                    raise Unavailable(f"the search cluster is moving its slots: {error}; try again") from error
+                    raise Unavailable(
+                        f"the search cluster is moving its slots: {error}; try again"
+                    ) from error
                 self._look_again()
             except Unavailable:
                 self._look_again()
                 raise
         raise AssertionError
 
-    def search(
-        self, schema: Schema, queries: Sequence[tuple[str, int, bytes, int]]
-    ) -> list[Neighbours]:
+    def search(self, schema: Schema, queries: Sequence[tuple[str, int, bytes, int]]) -> list[Neighbours]:
         """Documents nearest to each (filter, K, vector, EF_RUNTIME)."""
         for attempt in itertools.count(1):
             indexes = self._filled_indexes(schema)
@@ -123,7 +123,9 @@ class SearchServer:
             found = []
             for row, (_, k, _, _) in enumerate(queries):
                 parts = [answer[1::2] for answer in answers[row :: len(queries)]]
-                found.append(Neighbours([key for part in parts for key in part], all(len(p) < k for p in parts)))
+                found.append(
+                    Neighbours([key for part in parts for key in part], all(len(p) < k for p in parts))
+                )
             return found
         raise AssertionError
 
@@ -152,7 +154,9 @@ class SearchServer:
                 if share == 1:
                     self._filled.add(name)
                 elif time.monotonic() > give_up:
-                    raise Unavailable(f"the search index {name} is being built, {share:.0%} is done: try again")
+                    raise Unavailable(
+                        f"the search index {name} is being built, {share:.0%} is done: try again"
+                    )
                 else:
                     time.sleep(0.01)
         return names
