@@ -17,7 +17,7 @@ from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.index.engine import Found, Query, Weights, shares_of
 from magpie.index.filter_terms import Filter
 from magpie.index.redis_filter import Pushdown, pushdown
-from magpie.index.redis_follower import EmbeddedObjects, Follower, Place
+from magpie.index.redis_follower import Archive, Follower, Place
 from magpie.index.redis_schema import OBJECT, PRODUCT, VECTOR, Schema, customer_prefix
 from magpie.index.search_server import SearchServer
 from magpie.store.catalogue import Catalogue
@@ -37,15 +37,13 @@ Shares = Mapping[str, float]
 class RedisEngine:
     """Engine over `catalogue` and a search server. Thread-safe. Exact with `flat`; see `VectorIndex` for `hnsw`.
 
-    `given_up` has the objects that the catalogue has given up to the compact engine's snapshots.
+    `archive` has the objects that the compact engine has taken out of the catalogue.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, server: SearchServer, given_up: EmbeddedObjects | None = None
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, server: SearchServer, archive: Archive | None = None) -> None:
         self._catalogue = catalogue
         self._server = server
-        self.follower = Follower(catalogue, server, given_up)
+        self.follower = Follower(catalogue, server, archive)
 
     def find(
         self,

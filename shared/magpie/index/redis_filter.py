@@ -51,6 +51,9 @@ def product_fields(customer: str, product: Product, slots: Slots) -> dict[str, s
                 tokens.append(value_token(customer, name, value))
             case str():
                 tokens += [value_token(customer, name, value), kind_token(customer, name, str)]
+            case frozenset():
+                tokens += [value_token(customer, name, text) for text in value]
+                tokens.append(kind_token(customer, name, str))
             case float():
                 tokens.append(kind_token(customer, name, float))
                 field = _number_field(name, slots)

@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from magpie.index.redis_filter import product_fields, with_slots
 from magpie.index.redis_schema import NUMBERS, Schema, Shard, follow_key, shard_of, shards
 from magpie.index.search_server import DOCUMENTS, PLACE, Command, SearchServer
 from magpie.index.vectors import dimensions
-from magpie.store.catalogue import Catalogue
+from magpie.store.catalogue import Catalogue, archived_in
 from magpie.v1.events_pb2 import ObjectsEmbedded
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
@@ -34,18 +34,19 @@ _LOCK_MILLISECONDS = 4000  # extended with every step; a search waits so long fo
 _PATIENCE_SECONDS = 8.0
 _OBJECTS_AT_ONCE = 64  # written in one step: far less than the lock's time, graph and all
 _PAGE = 200  # registry entries a call
-_MARKER = b"@"  # begins a value in place of objects that a snapshot holds; no ObjectsEmbedded begins so
 
 Products = Mapping[str, bytes | None]  # id -> Product, None: gone
 Objects = Mapping[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded
 Progress = Callable[[int], None]  # is told how many more images have been looked at
 
 
-class EmbeddedObjects(Protocol):
-    """Where objects are that the catalogue itself no longer holds."""
+class Archive(Protocol):
+    """Where objects are that the catalogue no longer holds itself. `archived_objects` has the compact engine's."""
 
-    def objects(self, customer: str, bundle: str) -> Iterator[ObjectsEmbedded]:
-        """Of every image."""
+    def objects(
+        self, customer: str, bundle: str, images: Collection[tuple[str, str]]
+    ) -> Iterator[ObjectsEmbedded]:
+        """Of those of the images (product id, sha256) that are there, in any order."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,17 @@ class Place:
     slots: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, bundle: str, fields: Mapping[bytes, bytes]) -> Place:
-        """From its hash."""
-        cursor, spaces = fields.get(b"cursor"), fields.get(b"spaces")
+    def read(cls, server: SearchServer, customer: str, bundle: str) -> Place:
+        """As it is now."""
+        names = ("cursor", "version", "writing", "spaces", "slots")
+        [answer] = server.execute([("HMGET", follow_key(customer, bundle), *names)])
+        cursor, version, writing, spaces, slots = answer
         return cls(
             None if cursor is None else cursor.decode(),
-            int(fields.get(b"version", 0)),
-            b"writing" in fields,
+            int(version or 0),
+            writing is not None,
             None if spaces is None else Schema.of(bundle, json.loads(spaces)),
-            json.loads(fields.get(b"slots", b"{}")),
+            json.loads(slots or b"{}"),
         )
 
 
@@ -82,19 +85,15 @@ class _OtherSpaces(Exception):
 class Follower:
     """Of one catalogue, into one server. Thread-safe."""
 
-    def __init__(
-        self, catalogue: Catalogue, server: SearchServer, given_up: EmbeddedObjects | None = None
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, server: SearchServer, archive: Archive | None = None) -> None:
         self._catalogue = catalogue
         self._server = server
-        self._given_up = given_up
+        self._archive = archive
         self._mine: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
     def place(self, customer: str, bundle: str) -> Place:
         """As it is now."""
-        [answer] = self._server.execute([("HGETALL", follow_key(customer, bundle))])
-        pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-        return Place.read(bundle, pairs)
+        return Place.read(self._server, customer, bundle)
 
     def caught_up(self, customer: str, bundle: str) -> Place:
         """Bring the documents up to date with all writes that returned before the call.
@@ -166,7 +165,7 @@ class Follower:
             time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             wait = min(2 * wait, 0.1)
         number, left_behind = int(answer[0]), bool(answer[1])
-        writer = _Writer(self._catalogue, self._server, self._given_up, customer, bundle, number)
+        writer = _Writer(self._catalogue, self._server, self._archive, customer, bundle, number)
         try:
             if left_behind:
                 writer.fence_off_others()
@@ -187,21 +186,19 @@ class _Writer:
         self,
         catalogue: Catalogue,
         server: SearchServer,
-        given_up: EmbeddedObjects | None,
+        archive: Archive | None,
         customer: str,
         bundle: str,
         number: int,
     ) -> None:
         self._catalogue = catalogue
         self._server = server
-        self._given_up = given_up
+        self._archive = archive
         self._customer = customer
         self._bundle = bundle
         self._number = number
         self._key = follow_key(customer, bundle)
-        [answer] = server.execute([("HGETALL", self._key)])
-        pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-        self._place = Place.read(bundle, pairs)
+        self._place = Place.read(server, customer, bundle)
 
     def catch_up(self, progress: Progress = lambda _images: None, *, anew: bool = False) -> Place:
         """Follow the stream to its end."""
@@ -231,9 +228,7 @@ class _Writer:
             cursor = changes.cursor
             if not changes.more:
                 break
-        [answer] = self._server.execute([("HGETALL", self._key)])
-        pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-        return Place.read(self._bundle, pairs)
+        return Place.read(self._server, self._customer, self._bundle)
 
     def drop(self) -> int:
         """Remove everything."""
@@ -260,79 +255,69 @@ class _Writer:
         """Write what is missing or differs, remove what is too much. Returns the cursor to follow from."""
         cursor = ""
         kept: dict[str, set[str]] = {}  # product id -> its images
-        elsewhere: set[tuple[str, str]] = set()
         for part in self._catalogue.load(self._customer, self._bundle):
             cursor = part.cursor
             for product_id in part.products:
                 kept.setdefault(product_id, set())
-            here = {}
-            for (product_id, sha256), value in part.objects.items():
+            for product_id, sha256 in part.objects:
                 kept.setdefault(product_id, set()).add(sha256)
-                if value is not None and value.startswith(_MARKER):
-                    elsewhere.add((product_id, sha256))
-                else:
-                    here[product_id, sha256] = value
             try:
-                self._write({}, here)
+                self._write({}, part.objects)
             except _OtherSpaces:
                 raise FailedPrecondition(
                     f"bundle {self._bundle}: objects in the index differ in their spaces or dimensions"
                 ) from None
-            progress(len(here))
-        self._write_given_up(elsewhere, progress)
+            progress(len(part.objects))
         self._remove_all(kept)
         return cursor
 
-    def _write_given_up(
-        self, images: set[tuple[str, str]], progress: Progress = lambda _images: None
-    ) -> None:
-        """Objects that a snapshot holds in the catalogue's place."""
-        if not images:
-            return
-        if self._given_up is None:
+    def _read_archive(self, images: Collection[tuple[str, str]]) -> dict[tuple[str, str], ObjectsEmbedded]:
+        if self._archive is None:
             raise FailedPrecondition(
-                f"the objects of {len(images)} images of {self._customer} are in a snapshot of the compact engine: "
-                "`magpie index migrate --to redis` reads them from there"
+                f"objects of {self._customer}, such as those of product {next(iter(images))[0]}, are in a "
+                "snapshot of the compact engine, which this process has not got"
             )
-        missing = set(images)
-        for event in self._given_up.objects(self._customer, self._bundle):
-            image = event.image.product_id, event.image.sha256
-            if image in missing:
-                missing.discard(image)
-                self._write({}, {image: event.SerializeToString(deterministic=True)})
-                progress(1)
+        found = {
+            (event.image.product_id, event.image.sha256): event
+            for event in self._archive.objects(self._customer, self._bundle, images)
+        }
+        missing = [image for image in images if image not in found]
         if missing:
             raise Unavailable(
-                f"{len(missing)} images of {self._customer} are in no snapshot, such as {next(iter(missing))}: a "
-                "newer one may just have replaced it; try again"
+                f"{len(missing)} images of {self._customer} are not in the newest snapshot, such as "
+                f"{missing[0]}: try again, and if it stays so index the product again"
             )
+        return found
 
     def _write(self, products: Products, objects: Objects) -> None:
         """Bring the documents of these products up to date. Raises _OtherSpaces."""
-        markers = {image for image, value in objects.items() if value and value.startswith(_MARKER)}
         given: dict[str, bytes | None] = dict(products)
         absent = list({product_id for product_id, _ in objects if product_id not in given})
         known = self._catalogue.products(self._customer, absent)
         for product_id in absent:
             found = known.get(product_id)
             given[product_id] = None if found is None else found.SerializeToString(deterministic=True)
-        images: dict[str, dict[str, ObjectsEmbedded | None]] = defaultdict(dict)
-        for (product_id, sha256), value in objects.items():
-            if (product_id, sha256) not in markers:
-                images[product_id][sha256] = None if value is None else ObjectsEmbedded.FromString(value)
         parsed = {id_: Product.FromString(value) for id_, value in given.items() if value is not None}
-        self._settle_spaces(
-            event
-            for product_id in parsed
-            for event in images.get(product_id, {}).values()
-            if event is not None
-        )
+        images: dict[str, dict[str, ObjectsEmbedded | None]] = defaultdict(dict)
+        archived = []
+        for (product_id, sha256), value in objects.items():
+            if value is None:
+                images[product_id][sha256] = None
+            elif product_id not in parsed:
+                continue  # it is gone since, and a later change says so
+            elif archived_in(value) is None:
+                images[product_id][sha256] = ObjectsEmbedded.FromString(value)
+            else:
+                archived.append((product_id, sha256))
+        if archived:
+            for (product_id, sha256), event in self._read_archive(archived).items():
+                images[product_id][sha256] = event
+        self._settle_spaces(event for of in images.values() for event in of.values() if event is not None)
         if self._place.schema is not None:
             self._settle_slots(parsed.values())
             self._send(
                 self._change(id_, parsed.get(id_), value, images.get(id_, {})) for id_, value in given.items()
             )
-        self._write_given_up(markers)
 
     def _settle_spaces(self, events: Iterable[ObjectsEmbedded]) -> None:
         """The first objects decide. Raises _OtherSpaces if some do not fit."""
@@ -403,28 +388,17 @@ class _Writer:
         if schema is None:
             return 0
         count = 0
-        for shard in shards(schema, self._customer):
-            for page in self._registry(shard):
-                surplus = []
-                for product_id, images in page.items():
-                    if kept is None or product_id not in kept:
-                        surplus.append(_Change.gone(product_id))
-                    elif too_many := images - kept[product_id]:
-                        surplus.append(_Change.without(product_id, too_many))
-                self._send(surplus)
-                count += len(surplus)
+        scans = {shard: b"0" for shard in shards(schema, self._customer)}
+        while scans:
+            pages = self._server.execute(
+                [("HSCAN", shard.registry, cursor, "COUNT", _PAGE) for shard, cursor in scans.items()]
+            )
+            scans = {shard: page[0] for shard, page in zip(scans, pages, strict=True)}
+            surplus = [change for _, page in pages for change in _surplus(page, kept)]
+            self._send(surplus)
+            count += len(surplus)
+            scans = {shard: cursor for shard, cursor in scans.items() if cursor not in (b"0", 0)}
         return count
-
-    def _registry(self, shard: Shard) -> Iterator[dict[str, set[str]]]:
-        """Product id -> the images that have documents, in pages."""
-        cursor = b"0"
-        while True:
-            [(cursor, page)] = self._server.execute([("HSCAN", shard.registry, cursor, "COUNT", _PAGE)])
-            pairs = page if isinstance(page, dict) else dict(zip(page[::2], page[1::2], strict=True))
-            if pairs:
-                yield {id_.decode(): set(json.loads(entry)["i"]) for id_, entry in pairs.items()}
-            if cursor in (b"0", 0):
-                return
 
     def _forget(self) -> None:
         """Remove all documents: those that come have other spaces."""
@@ -485,6 +459,17 @@ class _Change:
     def arguments(self) -> list[Any]:
         """Of the script."""
         return [*self._head, len(self._images), *(word for image in self._images for word in image)]
+
+
+def _surplus(page: Any, kept: Mapping[str, set[str]] | None) -> Iterator[_Change]:
+    """What of a page of the registry has to go: all that is not in `kept`."""
+    pairs = page.items() if isinstance(page, dict) else zip(page[::2], page[1::2], strict=True)
+    for field_, entry in pairs:
+        product_id, images = field_.decode(), set(json.loads(entry)["i"])
+        if kept is None or product_id not in kept:
+            yield _Change.gone(product_id)
+        elif too_many := images - kept[product_id]:
+            yield _Change.without(product_id, too_many)
 
 
 def _is_at(place: Place, head: str) -> bool:
