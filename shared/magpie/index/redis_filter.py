@@ -1,7 +1,7 @@
 """What of a filter a search server can evaluate: tags of texts and flags, ranges of numbers.
 
-The rest is for the engine, which evaluates the whole filter again on every product that the server finds. So a
-condition that is left out here costs time, never exactness.
+The rest is for the engine, which evaluates the whole filter again on every product that the server finds. So
+a condition that is left out here costs time, never exactness.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from magpie.v1.product_pb2 import Product
 _TEXTS = ("id", "title", "category", "group")
 _RESERVED = frozenset((*_TEXTS, "price", "stock"))
 _LONGEST_NUMBER = 60  # characters
-_INFINITY = "+inf"
 
 Slots = Mapping[str, int]  # numeric attribute -> its NUMERIC field `nSLOT`
 
@@ -120,35 +119,27 @@ class _Compiler:
             case Exists():
                 return self._has(term.name, str, float, bool)
             case In():
-                return _joined(" | ", [self._equal(term.name, value) for value in term.values])
-            case Comparison(operator="="):
-                return self._equal(term.name, term.value)
-            case Comparison(operator="!="):
-                has = self._has(term.name, type(term.value))
-                return _joined(" ", [has, _negated(self._equal(term.name, term.value))])
-            case Comparison():
-                return self._ordered(term)
-        return None
+                return _joined(" | ", [self._compared(term.name, "=", value) for value in term.values])
+        assert isinstance(term, Comparison)
+        return self._compared(term.name, term.operator, term.value)
+
+    def _compared(self, name: str, operator: str, value: Value) -> _Clause | None:
+        if operator == "=":
+            return self._equal(name, value)
+        if operator == "!=":
+            return _joined(" ", [self._has(name, type(value)), _negated(self._equal(name, value))])
+        assert isinstance(value, float)
+        number = _number(value)
+        bound = number and (f"({number}" if operator in ("<", ">") else number)
+        if operator in ("<", "<="):
+            return self._range(name, "-inf", bound)
+        return self._range(name, bound, "+inf")
 
     def _equal(self, name: str, value: Value) -> _Clause | None:
         if isinstance(value, float):
             number = _number(value)
             return self._range(name, number, number)
         return self._tags(value_token(self._customer, name, value))
-
-    def _ordered(self, comparison: Comparison) -> _Clause | None:
-        assert isinstance(comparison.value, float)
-        number = _number(comparison.value)
-        if number is None:
-            return None
-        match comparison.operator:
-            case "<":
-                return self._range(comparison.name, "-inf", f"({number}")
-            case "<=":
-                return self._range(comparison.name, "-inf", number)
-            case ">":
-                return self._range(comparison.name, f"({number}", _INFINITY)
-        return self._range(comparison.name, number, _INFINITY)
 
     def _has(self, name: str, *kinds: type) -> _Clause:
         tokens = []

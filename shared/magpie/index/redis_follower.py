@@ -1,10 +1,10 @@
 """Follows the catalogue's change stream into documents of a search server.
 
-The catalogue stays the truth and knows nothing of it: whoever searches first brings the documents up to date. How
-far they are is kept beside them (the *place*), so that this is one small step as a rule, by one process for all.
-One writer at a time holds a lock that expires; a writer whose lock expired while it slept is fenced off. Every
-step bears repetition: what a kill leaves half done, the next writer does again. Where the stream no
-longer reaches back, the documents are compared with the whole catalogue, and what differs is written or removed.
+The catalogue stays the truth and knows nothing of it: whoever searches first brings the documents up to date.
+How far they are is kept beside them (the *place*), so that this is one small step as a rule, by one process
+for all. One writer at a time holds a lock that expires; a writer whose lock expired while it slept is fenced
+off. Every step bears repetition: what a kill leaves half done, the next writer does again. Where the stream no
+longer reaches back, the documents are compared with the whole catalogue; what differs is written or removed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any
 
 from magpie.errors import FailedPrecondition, Unavailable
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.redis_filter import product_fields, with_slots
 from magpie.index.redis_schema import NUMBERS, Schema, Shard, follow_key, shard_of, shards
 from magpie.index.search_server import DOCUMENTS, PLACE, Command, SearchServer
 from magpie.index.vectors import dimensions
 from magpie.store.catalogue import Catalogue, archived_in
 from magpie.v1.events_pb2 import ObjectsEmbedded
+from magpie.v1.image_pb2 import EmbeddedObject
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
@@ -38,15 +41,6 @@ _PAGE = 200  # registry entries a call
 Products = Mapping[str, bytes | None]  # id -> Product, None: gone
 Objects = Mapping[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded
 Progress = Callable[[int], None]  # is told how many more images have been looked at
-
-
-class Archive(Protocol):
-    """Where objects are that the catalogue no longer holds itself. `archived_objects` has the compact engine's."""
-
-    def objects(
-        self, customer: str, bundle: str, images: Collection[tuple[str, str]]
-    ) -> Iterator[ObjectsEmbedded]:
-        """Of those of the images (product id, sha256) that are there, in any order."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,9 @@ class _OtherSpaces(Exception):
 class Follower:
     """Of one catalogue, into one server. Thread-safe."""
 
-    def __init__(self, catalogue: Catalogue, server: SearchServer, archive: Archive | None = None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, server: SearchServer, archive: ArchivedObjects | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._server = server
         self._archive = archive
@@ -104,11 +100,10 @@ class Follower:
         place = self.place(customer, bundle)
         if _is_at(place, head):
             return place
-        with self._mine[customer, bundle]:
-            with self._held(customer, bundle) as writer:
-                if writer is None:  # somebody else did it
-                    return self.place(customer, bundle)
-                return writer.catch_up()
+        with self._mine[customer, bundle], self._held(customer, bundle) as writer:
+            if writer is None:  # somebody else did it
+                return self.place(customer, bundle)
+            return writer.catch_up()
 
     @contextmanager
     def frozen(self, customer: str, bundle: str) -> Iterator[Place]:
@@ -119,27 +114,24 @@ class Follower:
 
     def follow(self, customer: str, bundle: str, progress: Progress = lambda _images: None) -> Place:
         """As `caught_up`, however long it takes, with progress; goes on where an earlier run ended."""
-        with self._mine[customer, bundle]:
-            with self._held(customer, bundle, patience=float("inf")) as writer:
-                return self.place(customer, bundle) if writer is None else writer.catch_up(progress)
+        with self._mine[customer, bundle], self._held(customer, bundle, patience=float("inf")) as writer:
+            return self.place(customer, bundle) if writer is None else writer.catch_up(progress)
 
     def compare(self, customer: str, bundle: str, progress: Progress = lambda _images: None) -> Place:
         """Compare all documents with the catalogue, and mend what differs."""
-        with self._mine[customer, bundle]:
-            with self._held(customer, bundle, always=True, patience=float("inf")) as writer:
-                assert writer is not None
-                return writer.catch_up(progress, anew=True)
+        with self._mine[customer, bundle], self._held(customer, bundle, True, float("inf")) as writer:
+            assert writer is not None
+            return writer.catch_up(progress, anew=True)
 
     def drop(self, customer: str, bundle: str) -> int:
         """Remove the customer's documents and place. Returns of how many products they were."""
-        with self._mine[customer, bundle]:
-            with self._held(customer, bundle, always=True, patience=float("inf")) as writer:
-                assert writer is not None
-                return writer.drop()
+        with self._mine[customer, bundle], self._held(customer, bundle, True, float("inf")) as writer:
+            assert writer is not None
+            return writer.drop()
 
     @contextmanager
     def _held(
-        self, customer: str, bundle: str, *, always: bool = False, patience: float = _PATIENCE_SECONDS
+        self, customer: str, bundle: str, always: bool = False, patience: float = _PATIENCE_SECONDS
     ) -> Iterator[_Writer | None]:
         """The lock; or None once another writer has brought the documents up to date meanwhile."""
         key = follow_key(customer, bundle)
@@ -172,7 +164,8 @@ class Follower:
             yield writer
         except _LockLost:
             raise Unavailable(
-                f"writing the search index of {customer} took too long, another process goes on with it; try again"
+                f"writing the search index of {customer} took too long, another process goes on with it; "
+                "try again"
             ) from None
         finally:
             with suppress(Unavailable):  # it expires by itself
@@ -186,7 +179,7 @@ class _Writer:
         self,
         catalogue: Catalogue,
         server: SearchServer,
-        archive: Archive | None,
+        archive: ArchivedObjects | None,
         customer: str,
         bundle: str,
         number: int,
@@ -271,23 +264,16 @@ class _Writer:
         self._remove_all(kept)
         return cursor
 
-    def _read_archive(self, images: Collection[tuple[str, str]]) -> dict[tuple[str, str], ObjectsEmbedded]:
+    def _objects_of(self, product_id: str, sha256: str, value: bytes | None) -> Sequence[EmbeddedObject]:
+        generation = None if value is None else archived_in(value)
+        if value is None or generation is None:
+            return ObjectsEmbedded.FromString(value or b"").objects
         if self._archive is None:
             raise FailedPrecondition(
-                f"objects of {self._customer}, such as those of product {next(iter(images))[0]}, are in a "
-                "snapshot of the compact engine, which this process has not got"
+                f"objects of {self._customer}, such as those of product {product_id}, are in a snapshot of "
+                "the compact engine, which this process has not got"
             )
-        found = {
-            (event.image.product_id, event.image.sha256): event
-            for event in self._archive.objects(self._customer, self._bundle, images)
-        }
-        missing = [image for image in images if image not in found]
-        if missing:
-            raise Unavailable(
-                f"{len(missing)} images of {self._customer} are not in the newest snapshot, such as "
-                f"{missing[0]}: try again, and if it stays so index the product again"
-            )
-        return found
+        return self._archive.of_image(self._customer, self._bundle, product_id, sha256, generation)
 
     def _write(self, products: Products, objects: Objects) -> None:
         """Bring the documents of these products up to date. Raises _OtherSpaces."""
@@ -298,37 +284,26 @@ class _Writer:
             found = known.get(product_id)
             given[product_id] = None if found is None else found.SerializeToString(deterministic=True)
         parsed = {id_: Product.FromString(value) for id_, value in given.items() if value is not None}
-        images: dict[str, dict[str, ObjectsEmbedded | None]] = defaultdict(dict)
-        archived = []
+        images: dict[str, dict[str, Sequence[EmbeddedObject]]] = defaultdict(dict)
         for (product_id, sha256), value in objects.items():
-            if value is None:
-                images[product_id][sha256] = None
-            elif product_id not in parsed:
-                continue  # it is gone since, and a later change says so
-            elif archived_in(value) is None:
-                images[product_id][sha256] = ObjectsEmbedded.FromString(value)
-            else:
-                archived.append((product_id, sha256))
-        if archived:
-            for (product_id, sha256), event in self._read_archive(archived).items():
-                images[product_id][sha256] = event
-        self._settle_spaces(event for of in images.values() for event in of.values() if event is not None)
+            if product_id in parsed:  # else it is gone since, and with it all that it had
+                images[product_id][sha256] = self._objects_of(product_id, sha256, value)
+        self._settle_spaces(chain.from_iterable(chain.from_iterable(of.values() for of in images.values())))
         if self._place.schema is not None:
             self._settle_slots(parsed.values())
             self._send(
                 self._change(id_, parsed.get(id_), value, images.get(id_, {})) for id_, value in given.items()
             )
 
-    def _settle_spaces(self, events: Iterable[ObjectsEmbedded]) -> None:
+    def _settle_spaces(self, objects: Iterable[EmbeddedObject]) -> None:
         """The first objects decide. Raises _OtherSpaces if some do not fit."""
-        for event in events:
-            for embedded in event.objects:
-                schema = Schema.of(self._bundle, dimensions(embedded.vectors))
-                if self._place.schema is None:
-                    self._place = replace(self._place, schema=schema)
-                    self._note({"spaces": json.dumps(dict(schema.dimensions))})
-                elif schema != self._place.schema:
-                    raise _OtherSpaces
+        for embedded in objects:
+            schema = Schema.of(self._bundle, dimensions(embedded.vectors))
+            if self._place.schema is None:
+                self._place = replace(self._place, schema=schema)
+                self._note({"spaces": json.dumps(dict(schema.dimensions))})
+            elif schema != self._place.schema:
+                raise _OtherSpaces
 
     def _settle_slots(self, products: Iterable[Product]) -> None:
         """Known to all before a document uses them."""
@@ -342,15 +317,15 @@ class _Writer:
         product_id: str,
         product: Product | None,
         value: bytes | None,
-        images: Mapping[str, ObjectsEmbedded | None],
+        images: Mapping[str, Sequence[EmbeddedObject]],
     ) -> _Change:
         if product is None or value is None:
             return _Change.gone(product_id)
         fields = product_fields(self._customer, product, self._place.slots)
         change = _Change(product_id, _digest(value), fields)
         assert self._place.schema is not None
-        for sha256, event in images.items():
-            change.add_image(sha256, event, self._place.schema)
+        for sha256, objects in images.items():
+            change.add_image(sha256, objects, self._place.schema)
         return change
 
     def _send(self, changes: Iterable[_Change]) -> None:
@@ -388,12 +363,12 @@ class _Writer:
         if schema is None:
             return 0
         count = 0
-        scans = {shard: b"0" for shard in shards(schema, self._customer)}
+        scans = dict.fromkeys(shards(schema, self._customer), b"0")
         while scans:
             pages = self._server.execute(
                 [("HSCAN", shard.registry, cursor, "COUNT", _PAGE) for shard, cursor in scans.items()]
             )
-            scans = {shard: page[0] for shard, page in zip(scans, pages, strict=True)}
+            scans = dict(zip(scans, (cursor for cursor, _ in pages), strict=True))
             surplus = [change for _, page in pages for change in _surplus(page, kept)]
             self._send(surplus)
             count += len(surplus)
@@ -439,22 +414,19 @@ class _Change:
         change._images = [[sha256, "", 0] for sha256 in images]
         return change
 
-    def add_image(self, sha256: str, event: ObjectsEmbedded | None, schema: Schema) -> None:
+    def add_image(self, sha256: str, objects: Sequence[EmbeddedObject], schema: Schema) -> None:
         """Its objects, in place of those that it had."""
-        if event is None or not event.objects:
-            self._images.append([sha256, "", 0])
-            return
         rows: list[Any] = []
         made_of = hashlib.blake2b(digest_size=8)
-        for embedded in event.objects:
+        for embedded in objects:
             candidate = Candidate(product_id=self.product_id, image_sha256=sha256, box=embedded.object.box)
             vectors = {vector.space: vector.values for vector in embedded.vectors}
             row = [candidate.SerializeToString(), b"".join(vectors[space] for space, _ in schema.dimensions)]
             for part in row:
                 made_of.update(part)
             rows += row
-        self._images.append([sha256, made_of.hexdigest(), len(event.objects), *rows])
-        self.objects += len(event.objects)
+        self._images.append([sha256, made_of.hexdigest() if objects else "", len(objects), *rows])
+        self.objects += len(objects)
 
     def arguments(self) -> list[Any]:
         """Of the script."""

@@ -1,4 +1,4 @@
-"""What a Redis-like server can do for the redis engine, asked once at connect, and what to do about the rest."""
+"""What a Redis-like server can do for the redis engine, asked at connect, and the cure for what it cannot."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Capabilities:
         if self.has_search:
             return ""
         return (
-            f"{self.product} has no search: FT.CREATE is unknown to it. The redis engine needs Redis 8 (or one with "
-            "the search module), ElastiCache for Valkey 8.2 or later (node-based, not serverless), or MemoryDB "
-            "created with search enabled: name such a server by MAGPIE_SEARCH_REDIS_URL, or set MAGPIE_ENGINE=compact"
+            f"{self.product} has no search: FT.CREATE is unknown to it. The redis engine needs Redis 8 (or "
+            "one with the search module), ElastiCache for Valkey 8.2 or later (node-based, not serverless), or "
+            "MemoryDB created with search enabled: name such a server by MAGPIE_SEARCH_REDIS_URL, or set "
+            "MAGPIE_ENGINE=compact"
         )
 
     def lines(self) -> dict[str, str]:
@@ -67,7 +68,7 @@ def detect(client: redis.Redis) -> Capabilities:
     )
 
 
-def _knows(client: redis.Redis, command: str) -> bool:
+def _knows(client: Any, command: str) -> bool:
     try:
         client.execute_command(command)
     except exceptions.ResponseError as error:

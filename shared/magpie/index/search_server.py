@@ -1,6 +1,6 @@
 """A Redis-like server with search, or a cluster of them: commands go to the nodes that have their keys.
 
-Three kinds are served alike: one node; a cluster any node of which searches all (Valkey, MemoryDB, Redis with a
+Three kinds are served alike: one node; a cluster any node of which searches all (Valkey, Redis with a
 coordinator); and a cluster whose nodes search only what they hold. There each primary has an index of its
 own, named so that its slot is that node's, every one is asked, and the answers are joined.
 """
@@ -130,7 +130,7 @@ class SearchServer:
         raise AssertionError
 
     def create_indexes(self, schema: Schema) -> list[str]:
-        """Make the schema's index, one on each node that has to be asked, where it is missing. Their names."""
+        """Make the schema's index where it is missing, one on each node that has to be asked. Names."""
         names = self._index_names(schema)
         for name in names:
             if name not in self._made:
@@ -144,7 +144,7 @@ class SearchServer:
         return names
 
     def _filled_indexes(self, schema: Schema) -> list[str]:
-        """The same, once they have all documents. Raises Unavailable if that takes long: a large one was lost."""
+        """The same, once they have all documents. Raises Unavailable if that takes long."""
         names = self.create_indexes(schema)
         give_up = time.monotonic() + _FILLING_SECONDS
         for name in names:
@@ -248,7 +248,7 @@ class SearchServer:
         ]
         return [answer for part in self._side_by_side(groups) for answer in part]
 
-    def _side_by_side(self, groups: Sequence[tuple[redis.Redis, Sequence[Command]]]) -> list[list[Any]]:
+    def _side_by_side(self, groups: Sequence[tuple[Any, Sequence[Command]]]) -> list[list[Any]]:
         if len(groups) == 1:
             return [_pipelined(*groups[0])]
         if self._threads is None:
@@ -261,7 +261,7 @@ class _Nodes:
 
     of_key: Callable[[str | bytes], redis.Redis]
 
-    def primaries(self) -> list[redis.Redis]:
+    def primaries(self) -> list[Any]:
         raise NotImplementedError
 
     def tags(self) -> list[str]:
@@ -280,7 +280,7 @@ class _OneNode(_Nodes):
         self._client = client
         self.of_key = lambda _key: client
 
-    def primaries(self) -> list[redis.Redis]:
+    def primaries(self) -> list[Any]:
         return [self._client]
 
     def close(self) -> None:
@@ -301,7 +301,7 @@ class _ClusterNodes(_Nodes):
         client: redis.Redis = self._cluster.get_redis_connection(node)
         return client
 
-    def primaries(self) -> list[redis.Redis]:
+    def primaries(self) -> list[Any]:
         return [self._cluster.get_redis_connection(node) for node in self._cluster.get_primaries()]
 
     def tags(self) -> list[str]:
@@ -323,11 +323,11 @@ class _ClusterNodes(_Nodes):
         self._cluster.close()
 
 
-def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+def _pipelined(client: Any, commands: Sequence[Command]) -> list[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)
-        answers = pipeline.execute(raise_on_error=False)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
     if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
         for script in (PLACE, DOCUMENTS):
             client.script_load(script.text)
