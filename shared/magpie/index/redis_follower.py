@@ -3,8 +3,8 @@
 The catalogue stays the truth and knows nothing of it: whoever searches first brings the documents up to date.
 How far they are is kept beside them (the *place*), so that this is one small step as a rule, by one process
 for all. One writer at a time holds a lock that expires; a writer whose lock expired while it slept is fenced
-off. Every step bears repetition: what a kill leaves half done, the next writer does again. Where the stream no
-longer reaches back, the documents are compared with the whole catalogue; what differs is written or removed.
+off. Every step bears repetition: what a kill leaves half done, the next writer does again. Where the stream
+no longer reaches back, the documents are compared with the whole catalogue, and what differs is mended.
 """
 
 from __future__ import annotations

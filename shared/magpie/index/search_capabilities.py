@@ -33,8 +33,8 @@ class Capabilities:
             return ""
         return (
             f"{self.product} has no search: FT.CREATE is unknown to it. The redis engine needs Redis 8 (or "
-            "one with the search module), ElastiCache for Valkey 8.2 or later (node-based, not serverless), or "
-            "MemoryDB created with search enabled: name such a server by MAGPIE_SEARCH_REDIS_URL, or set "
+            "one with the search module), ElastiCache for Valkey 8.2 or later (node-based, not serverless), "
+            "or MemoryDB created with search enabled: name such a server by MAGPIE_SEARCH_REDIS_URL, or set "
             "MAGPIE_ENGINE=compact"
         )
 

@@ -31,7 +31,7 @@ from magpie.store.redis_connection import redis_answers
 _LUA = Path(__file__).with_name("lua")
 _NO_INDEX = re.compile(r"unknown index|no such index|index .*not found", re.IGNORECASE)
 _SEARCH_MILLISECONDS = 8000  # the largest that every server takes is 10000; else some stop early with a part
-_FILLING_SECONDS = 2.0  # that a search waits for an index that is being built
+_FILLING_SECONDS = 5.0  # that a search waits for an index that is being built
 _TRIES = 3  # of what meets a cluster that is moving slots or failing over
 _MOVING = (exceptions.MovedError, exceptions.AskError, exceptions.NoScriptError)
 
