@@ -41,8 +41,8 @@ class Migration:
         ]
 
     def fill(self, customer: str, bundle: str, progress: Callable[[int], None]) -> None:
-        """Bring the documents up to date; goes on where an earlier run ended."""
-        self.redis.follower.follow(customer, bundle, progress)
+        """Compare all documents with the catalogue, write what differs: after a kill, what is missing."""
+        self.redis.follower.compare(customer, bundle, progress)
 
     def compare(self, customer: str, bundle: str, images: int, queries: int) -> Moved:
         """Ask both engines sampled queries."""

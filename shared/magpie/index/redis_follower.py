@@ -43,6 +43,10 @@ Objects = Mapping[tuple[str, str], bytes | None]  # (product id, sha256) -> Obje
 Progress = Callable[[int], None]  # is told how many more images have been looked at
 
 
+def _unheard(_images: int) -> None:
+    """Progress that nobody follows."""
+
+
 @dataclass(frozen=True)
 class Place:
     """How far the documents of one customer and bundle are."""
@@ -112,13 +116,11 @@ class Follower:
             assert writer is not None
             yield writer.catch_up()
 
-    def follow(self, customer: str, bundle: str, progress: Progress = lambda _images: None) -> Place:
-        """As `caught_up`, however long it takes, with progress; goes on where an earlier run ended."""
-        with self._mine[customer, bundle], self._held(customer, bundle, patience=float("inf")) as writer:
-            return self.place(customer, bundle) if writer is None else writer.catch_up(progress)
+    def compare(self, customer: str, bundle: str, progress: Progress = _unheard) -> Place:
+        """Compare all documents with the catalogue and mend what differs, however long it takes.
 
-    def compare(self, customer: str, bundle: str, progress: Progress = lambda _images: None) -> Place:
-        """Compare all documents with the catalogue, and mend what differs."""
+        What an earlier call has written is not written again, so that after a kill it goes on.
+        """
         with self._mine[customer, bundle], self._held(customer, bundle, True, float("inf")) as writer:
             assert writer is not None
             return writer.catch_up(progress, anew=True)
@@ -193,7 +195,7 @@ class _Writer:
         self._key = follow_key(customer, bundle)
         self._place = Place.read(server, customer, bundle)
 
-    def catch_up(self, progress: Progress = lambda _images: None, *, anew: bool = False) -> Place:
+    def catch_up(self, progress: Progress = _unheard, anew: bool = False) -> Place:
         """Follow the stream to its end."""
         cursor = None if anew else self._place.cursor
         more = cursor is None or self._place.writing

@@ -38,6 +38,14 @@ local function rows_of(entry, sha256)
   return entry.i[sha256] and entry.i[sha256][1] or 0
 end
 
+-- What the registry says can be wrong only if somebody else has removed documents.
+local function are_there(product, sha256, count)
+  for row = 0, count - 1 do
+    if redis.call('EXISTS', key_of(product, sha256, row)) == 0 then return false end
+  end
+  return true
+end
+
 while at <= #ARGV do
   local product, digest = take(), take()
   local without, fields = take_some(), take_some()
@@ -47,7 +55,7 @@ while at <= #ARGV do
   for _ = 1, tonumber(take()) do
     local sha256, made_of, count = take(), take(), tonumber(take())
     local known = entry.i[sha256]
-    if known and known[2] == made_of then
+    if known and known[2] == made_of and are_there(product, sha256, count) then
       at = at + 2 * count
     else
       remove(product, sha256, count, rows_of(entry, sha256))
