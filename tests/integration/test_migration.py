@@ -1,4 +1,4 @@
-"""Moving a catalogue from engine to engine: both asked, killed and gone on with, refused where they differ."""
+"""Moving a catalogue from engine to engine: both are asked; a killed migration goes on."""
 
 from __future__ import annotations
 

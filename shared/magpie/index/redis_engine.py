@@ -137,10 +137,12 @@ class _Search:
     ) -> list[list[_Document]]:
         """For each query and its shares the `limit` documents with the largest weighted mean of cosines."""
         vectors = [_weighted(vector, shares, self._schema) for vector, shares in asked]
-        ef = self._server.vector_index.ef_runtime
+        index = self._server.vector_index
+        ef = index.ef_runtime
         efs = [ef if max(shares.values()) < _SKEWED else 2 * ef for _, shares in asked]
         most = self._server.capabilities.max_neighbours
-        k = min(limit if self._pushed.exact else _FIRST_K * limit, most)
+        k = limit if self._pushed.exact else _FIRST_K * limit
+        k = min(k if index.kind == "flat" else max(k, index.least_k), most)
         nearest: list[list[_Document]] = [[] for _ in asked]
         open_ = list(range(len(asked)))
         while open_:

@@ -47,6 +47,7 @@ class VectorIndex:
     m: int = 16  # links of an object in each layer of the graph
     ef_construction: int = 200  # neighbours weighed when an object enters it
     ef_runtime: int = 200  # and when a query walks it
+    least_k: int = 100  # neighbours asked for at least: with fewer, filters cost recall
 
     @property
     def name(self) -> str:
