@@ -13,6 +13,8 @@
 | MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
 | MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |
 | MAGPIE_MAX_RECEIVES | after so many failed attempts an event is parked | 5 |
+| MAGPIE_PROBE_QUEUE_URL | queue of the recall probe; none: no search is sampled | none |
+| MAGPIE_PROBE_RATE | share of the searches that are answered exactly as well, later, 0 to 1 | 0.01 |
 | MAGPIE_THREADS | threads of one model run | 2 |
 | AWS_ENDPOINT_URL | a local AWS; buckets are named in the path then, not in the host | none |
 | AWS_REGION and the other AWS_* | as boto3 reads them | |
@@ -52,6 +54,8 @@ class Settings:
     next_queue_url: str = ""
     parking_queue_url: str = ""
     max_receives: int = 5
+    probe_queue_url: str = ""
+    probe_rate: float = 0.01
     threads: int = 2
     s3_addressing: Literal["virtual", "path"] = "virtual"
     engine: Literal["compact", "redis"] = "compact"
@@ -72,6 +76,8 @@ class Settings:
             next_queue_url=env.get("MAGPIE_NEXT_QUEUE_URL", ""),
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
             max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
+            probe_queue_url=env.get("MAGPIE_PROBE_QUEUE_URL", ""),
+            probe_rate=_share(env, "MAGPIE_PROBE_RATE", 0.01),
             threads=_positive(env, "MAGPIE_THREADS", 2),
             s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
             engine=_one_of(env, "MAGPIE_ENGINE", ("compact", "redis")),
@@ -93,3 +99,14 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise FailedPrecondition(f"{name} must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, str(default))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise FailedPrecondition(f"{name} must be a number from 0 to 1, got {text!r}")
+    return share
