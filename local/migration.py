@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from magpie.index.agreement import Agreement, agreement, sample_queries
@@ -50,7 +50,12 @@ class Migration:
         judged = agreement(self.exact, self.redis, customer, bundle, sampled)
         return Moved(customer, bundle, images, judged)
 
-    def drop(self, indexes: Sequence[tuple[str, str, int]]) -> Iterator[tuple[str, int]]:
-        """Remove what the redis engine keeps. Customer and products of each."""
-        for customer, bundle, _ in indexes:
-            yield customer, self.redis.follower.drop(customer, bundle)
+    def drop(self, customers: Sequence[str], bundle: str) -> int:
+        """Remove what the redis engine keeps, of all with the indexes. Returns of how many products."""
+        indexes = self.indexes(customers, bundle)
+        if customers:
+            return sum(self.redis.drop(customer, name) for customer, name, _ in indexes)
+        return sum(
+            sum(self.redis.drop_bundle(name, [c for c, its, _ in indexes if its == name]).values())
+            for name in {name for _, name, _ in indexes}
+        )

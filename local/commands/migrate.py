@@ -99,11 +99,11 @@ def command(
             raise FailedPrecondition(f"--customer: {', '.join(unknown)} has no index to move")
         if drop:
             _refuse_if_in_use(home, on_aws)
-            dropped = dict(migration.drop(indexes))
+            dropped = migration.drop(customers, bundle)
             if as_json:
-                print_json({"dropped": dropped})
+                print_json({"dropped_products": dropped})
             else:
-                click.echo(f"dropped {sum(dropped.values())} products of {len(dropped)} customers")
+                click.echo(f"the search server no longer has the objects of {dropped} products")
             return
         moved = _move(migration, indexes, target, queries)
     differ = [one for one in moved if min(one.agreement.share, one.agreement.filtered_share) < at_least]

@@ -60,7 +60,7 @@ def migration_of(client: redis.Redis, search_url: str, snapshots: Snapshots) -> 
     return Migration(catalogue, archive, exact, RedisEngine(catalogue, server, archive))
 
 
-def test_every_customer_is_moved_and_found_again(migration: Migration) -> None:
+def test_every_customer_is_moved_and_found_again(migration: Migration, search_url: str) -> None:
     put(migration.catalogue, "one", 40)
     put(migration.catalogue, "two", 7)
     indexes = migration.indexes([], "")
@@ -74,7 +74,10 @@ def test_every_customer_is_moved_and_found_again(migration: Migration) -> None:
         moved = migration.compare(customer, bundle, images, 20)
         assert moved.agreement.queries == min(20, images)
         assert moved.agreement.share == moved.agreement.filtered_share == 1
-    assert dict(migration.drop(indexes)) == {"one": 40, "two": 7}
+    assert migration.drop([], BUNDLE) == 47
+    with redis.Redis.from_url(search_url, protocol=2) as search:
+        assert search.execute_command("FT._LIST") == []
+        assert not list(search.scan_iter(match="magpie-object:*"))
 
 
 def test_half_of_the_sample_has_a_filter(migration: Migration) -> None:
@@ -101,7 +104,7 @@ def test_dropping_leaves_nothing_and_nobody_else_s_untouched(migration: Migratio
     for customer in ("one", "two"):
         put(migration.catalogue, customer, 10)
         migration.fill(customer, BUNDLE, lambda _: None)
-    dict(migration.drop([("one", BUNDLE, 10)]))
+    assert migration.drop(["one"], "") == 10
     with redis.Redis.from_url(search_url) as search:
         owners = {key.split(b"{")[1].split(b"/")[0] for key in search.scan_iter(match="magpie-object:*")}
     assert owners == {b"two"}

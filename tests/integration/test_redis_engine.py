@@ -25,7 +25,7 @@ from magpie.errors import FailedPrecondition, Unavailable
 from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compaction import compact
 from magpie.index.filter import parse
-from magpie.index.filter_terms import And, Comparison, Exists, Filter, In, Not, Or
+from magpie.index.filter_terms import And, Comparison, Exists, Filter, In, Not, Or, Value
 from magpie.index.hash_model import Coder, HashModel
 from magpie.index.redis_engine import RedisEngine
 from magpie.index.redis_filter import pushdown
@@ -36,7 +36,7 @@ from magpie.store.catalogue import Catalogue
 from magpie.store.snapshots import Snapshots
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 from tests.conftest import free_port, redis_process
 
 BUNDLE = "default@1"
@@ -92,12 +92,16 @@ def documents(search: redis.Redis) -> int:
 
 NAMES = ["colour", "weight", "sale", "price", "title", "category"]
 TEXTS = ["red", "Red", "", "a|b", "} | @customer:{*", "-(x)", "'\"\\", "ä b\n", "true", "1"]
+SETS = [frozenset({"red"}), frozenset({"red", "a|b"}), frozenset({""})]
 NUMBERS = [0.0, -0.0, 1.0, -2.5, 0.1, 1e-7, 123456789.125, 1e300, -1e300, 5e-324, 2.0**53 + 2]
-values = st.one_of(st.sampled_from(TEXTS), st.sampled_from(NUMBERS), st.booleans())
+literals = st.one_of(st.sampled_from(TEXTS), st.sampled_from(NUMBERS), st.booleans())
+values = literals | st.sampled_from(SETS)
 
 
-def attribute(value: str | float | bool) -> AttributeValue:
+def attribute(value: Value) -> AttributeValue:
     match value:
+        case frozenset():
+            return AttributeValue(texts=TextSet(values=value))
         case bool():
             return AttributeValue(flag=value)
         case str():
@@ -118,10 +122,10 @@ def products(draw: st.DrawFn) -> Product:
 
 def terms() -> st.SearchStrategy[Filter]:
     name = st.sampled_from(NAMES)
-    compared = st.builds(Comparison, name, st.sampled_from(["=", "!="]), values)
+    compared = st.builds(Comparison, name, st.sampled_from(["=", "!="]), literals)
     ordered = st.builds(Comparison, name, st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(NUMBERS))
     leaf = compared | ordered | st.builds(Exists, name)
-    leaf |= st.builds(In, name, st.lists(values, min_size=1, max_size=4).map(tuple))
+    leaf |= st.builds(In, name, st.lists(literals, min_size=1, max_size=4).map(tuple))
     several = lambda inner: st.lists(inner, min_size=2, max_size=3).map(tuple)  # noqa: E731
     return st.recursive(
         leaf,

@@ -7,7 +7,7 @@ all of it again on what was found, and asks for more until there are enough hits
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,16 @@ class RedisEngine:
                 return found
         with self.follower.frozen(customer, bundle) as place:
             return self._find(place, customer, bundle, queries, condition, limit, weights)
+
+    def drop(self, customer: str, bundle: str) -> int:
+        """Remove what the server has of a customer's objects. Returns of how many products."""
+        return self.follower.drop(customer, bundle)
+
+    def drop_bundle(self, bundle: str, customers: Iterable[str]) -> dict[str, int]:
+        """The same for all customers, and the bundle's indexes. Products of each."""
+        dropped = {customer: self.drop(customer, bundle) for customer in customers}
+        self._server.drop_indexes(bundle)
+        return dropped
 
     def _find(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from magpie.index.filter_terms import And, Comparison, Exists, Filter, In, Not, Or, Value, value_of
+from magpie.index.filter_terms import And, Comparison, Exists, Filter, In, Literal, Not, Or, value_of
 from magpie.index.redis_schema import (
     CUSTOMER,
     NUMBER_SLOTS,
@@ -123,7 +123,7 @@ class _Compiler:
         assert isinstance(term, Comparison)
         return self._compared(term.name, term.operator, term.value)
 
-    def _compared(self, name: str, operator: str, value: Value) -> _Clause | None:
+    def _compared(self, name: str, operator: str, value: Literal) -> _Clause | None:
         if operator == "=":
             return self._equal(name, value)
         if operator == "!=":
@@ -135,7 +135,7 @@ class _Compiler:
             return self._range(name, "-inf", bound)
         return self._range(name, bound, "+inf")
 
-    def _equal(self, name: str, value: Value) -> _Clause | None:
+    def _equal(self, name: str, value: Literal) -> _Clause | None:
         if isinstance(value, float):
             number = _number(value)
             return self._range(name, number, number)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from magpie.index.filter_terms import Value
+from magpie.index import filter_terms
 
 SHARDS = 64
 NUMBER_SLOTS = 16  # numeric attributes of a customer that the index can compare by order
@@ -154,6 +154,11 @@ def customer_prefix(schema: Schema, customer: str) -> bytes:
     return f"{schema.prefix}{{{quote(customer, safe='')}/".encode()
 
 
+def index_prefix(bundle: str) -> str:
+    """With what the names of a bundle's indexes begin, and no other's."""
+    return f"magpie:{quote(bundle, safe='@')}:"
+
+
 def follow_key(customer: str, bundle: str) -> str:
     """Key of how far the customer's change stream was followed for a bundle."""
     return f"magpie-follow:{{{quote(customer, safe='')}}}:{quote(bundle, safe='@')}"
@@ -164,16 +169,16 @@ def customer_token(customer: str) -> str:
     return _token("customer", customer)
 
 
-def value_token(customer: str, name: str, value: Value) -> str:
-    """The tag of products whose value for `name` is this text or flag."""
+def value_token(customer: str, name: str, value: filter_terms.Literal) -> str:
+    """The tag of products whose value for `name` is this text or flag, or a set with this text."""
     return _token("value", customer, name, value)
 
 
 def kind_token(customer: str, name: str, kind: type) -> str:
-    """The tag of products that have a text (str), or a number (float), for `name`."""
+    """The tag of products that have a text or a set of texts (str), or a number (float), for `name`."""
     return _token("kind", customer, name, kind.__name__)
 
 
-def _token(*what: Value) -> str:
+def _token(*what: filter_terms.Literal) -> str:
     digest = hashlib.blake2b(json.dumps(what).encode(), digest_size=10).digest()
     return "t" + base64.b32encode(digest).decode().lower()  # 80 bits: 16 characters

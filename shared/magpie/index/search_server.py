@@ -24,7 +24,7 @@ from redis import exceptions
 from redis.crc import key_slot
 
 from magpie.errors import FailedPrecondition, Unavailable
-from magpie.index.redis_schema import CUSTOMER, VECTOR, Schema, VectorIndex
+from magpie.index.redis_schema import CUSTOMER, VECTOR, Schema, VectorIndex, index_prefix
 from magpie.index.search_capabilities import Capabilities, detect
 from magpie.store.redis_connection import redis_answers
 
@@ -161,15 +161,15 @@ class SearchServer:
                     time.sleep(0.01)
         return names
 
-    def drop_indexes(self, bundle_name: str) -> list[str]:
-        """Drop the indexes of a schema's name, whatever their settings; documents stay. Their names."""
+    def drop_indexes(self, bundle: str) -> list[str]:
+        """Drop a bundle's indexes, whatever their settings; documents stay. Their names."""
         _, nodes = self._connected()
         dropped = []
         for client in nodes.primaries():
             with redis_answers():
                 for name in client.execute_command("FT._LIST"):
                     text = name.decode()
-                    if text.startswith(f"magpie:{bundle_name}:") and text not in dropped:
+                    if text.startswith(index_prefix(bundle)) and text not in dropped:
                         client.execute_command("FT.DROPINDEX", name)
                         dropped.append(text)
         self._look_again()
