@@ -30,6 +30,8 @@ class RunState:
     ports: dict[str, int] = field(default_factory=dict)
     own_redis_url: str = ""  # the user's own Redis; empty: ours
     processes: dict[str, Running] = field(default_factory=dict)
+    engine: str = "compact"
+    redis_has_search: bool = False  # ours; it stays, for what the module has written needs the module
 
     @property
     def redis_url(self) -> str:
@@ -55,6 +57,7 @@ class RunState:
         """What every process of this system reads besides its own settings."""
         return {
             "MAGPIE_REDIS_URL": self.redis_url,
+            "MAGPIE_ENGINE": self.engine,
             "MAGPIE_BUCKET": BUCKET,
             "MAGPIE_FUNCTION_PREFIX": PREFIX,
             "AWS_ENDPOINT_URL": self.aws_url,
@@ -108,7 +111,7 @@ class Home:
         except FileNotFoundError:
             return RunState()
         processes = {name: Running(**running) for name, running in written["processes"].items()}
-        return RunState(written["ports"], written["own_redis_url"], processes)
+        return RunState(**{**written, "processes": processes})
 
     def write_run_state(self, state: RunState) -> None:
         """Replace what was written, in one step."""

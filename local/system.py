@@ -49,15 +49,23 @@ class System:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def up(self, wanted_ports: dict[str, int], own_redis_url: str, tell: Tell) -> list[str]:
+    def up(
+        self,
+        wanted_ports: dict[str, int],
+        own_redis_url: str,
+        tell: Tell,
+        engine: str = "compact",
+        redis_search: bool = False,
+    ) -> list[str]:
         """Start what does not work, and wait until all does. Names of what was started.
 
-        Raises Unavailable with the end of the log of what did not start.
+        `redis_search`: our Redis has its search module, as it has anyway for the engine `redis`. Raises
+        Unavailable with the end of the log of what did not start.
         """
         self._home.make()
         with self._home.locked():
             state = self._home.run_state()
-            self._settle_redis(state, own_redis_url)
+            self._settle_redis(state, own_redis_url, engine, redis_search or engine == "redis")
             self._settle_ports(state, wanted_ports)
             started = [*self._bring_up(state, self._redis(state), tell)]
             started += self._bring_up(state, [self._aws(state)], tell)
@@ -108,12 +116,16 @@ class System:
             return ProcessStatus(spec.name, None, port, None, "stopped")
         return ProcessStatus(spec.name, process.pid, port, memory_mb(process), spec.probe() or "ok")
 
-    def _settle_redis(self, state: RunState, own_redis_url: str) -> None:
-        """The user's own Redis, if one is named; ours is stopped then."""
-        if own_redis_url != state.own_redis_url:
-            for name in (*WORKERS, "api", "redis"):  # all of them are told of Redis when they start
-                stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
-        state.own_redis_url = own_redis_url
+    def _settle_redis(self, state: RunState, own_redis_url: str, engine: str, search: bool) -> None:
+        """The user's own Redis, if one is named; ours is stopped then. And the engine over it."""
+        search = search or state.redis_has_search
+        if (own_redis_url, search) != (state.own_redis_url, state.redis_has_search):
+            stopped: tuple[str, ...] = (*WORKERS, "api", "redis")
+        else:
+            stopped = () if engine == state.engine else (*WORKERS, "api")
+        for name in stopped:  # all of them are told of Redis and the engine when they start
+            stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
+        state.own_redis_url, state.engine, state.redis_has_search = own_redis_url, engine, search
 
     def _settle_ports(self, state: RunState, wanted: dict[str, int]) -> None:
         """Ports that are asked for, else those of last time, else free ones."""
@@ -170,7 +182,9 @@ class System:
         return [
             ProcessSpec(
                 "redis",
-                redis_server.command(state.ports["redis"], self._home.redis_data),
+                redis_server.command(
+                    state.ports["redis"], self._home.redis_data, search=state.redis_has_search
+                ),
                 {},
                 lambda: redis_server.probe(state.redis_url),
                 "redis",

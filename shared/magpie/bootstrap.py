@@ -19,6 +19,9 @@ from botocore.config import Config
 
 from magpie.index.compact import CompactEngine
 from magpie.index.engine import Engine
+from magpie.index.redis_engine import RedisEngine
+from magpie.index.redis_schema import VectorIndex
+from magpie.index.search_server import SearchServer
 from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
 from magpie.ingest.parking_queue import ParkingQueue
@@ -139,9 +142,17 @@ class Application:
         return AttributeSchemas(self.catalogue)
 
     @cached_property
-    def engine(self) -> CompactEngine:
+    def engine(self) -> Engine:
         """Nearest neighbours."""
+        if self.settings.engine == "redis":
+            return self.redis_engine
         return CompactEngine(self.catalogue)
+
+    @cached_property
+    def redis_engine(self) -> RedisEngine:
+        """The one that a server's own search makes, in use or not."""
+        vector_index = VectorIndex(self.settings.search_index)
+        return RedisEngine(self.catalogue, SearchServer(self.settings.search_redis_url, vector_index))
 
     @cached_property
     def exact_engine(self) -> Engine:

@@ -3,6 +3,9 @@
 | variable | meaning | default |
 |---|---|---|
 | MAGPIE_REDIS_URL | Redis or Valkey with the catalogue | redis://127.0.0.1:6379/0 |
+| MAGPIE_ENGINE | finds neighbours: `compact` in process, `redis` by a server's own search | compact |
+| MAGPIE_SEARCH_REDIS_URL | `redis` engine: the server or cluster with search | MAGPIE_REDIS_URL |
+| MAGPIE_SEARCH_INDEX | `redis` engine: `hnsw`, a graph, or `flat`, which compares with all, exactly | hnsw |
 | MAGPIE_BUCKET | bucket of uploads and ranking configs | magpie |
 | MAGPIE_BUNDLE | folder of the bundle in use | the default bundle |
 | MAGPIE_STAGES | api function: `local` runs the stages in process, `lambda` invokes the others | local |
@@ -23,7 +26,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from magpie.errors import FailedPrecondition
 
@@ -55,19 +58,20 @@ class Settings:
     probe_rate: float = 0.01
     threads: int = 2
     s3_addressing: Literal["virtual", "path"] = "virtual"
+    engine: Literal["compact", "redis"] = "compact"
+    search_redis_url: str = ""
+    search_index: Literal["flat", "hnsw"] = "hnsw"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Raises FailedPrecondition naming a variable whose value is no good."""
         env = os.environ if environment is None else environment
-        stages = env.get("MAGPIE_STAGES", "local")
-        if stages not in ("local", "lambda"):
-            raise FailedPrecondition(f"MAGPIE_STAGES must be `local` or `lambda`, got {stages!r}")
+        redis_url = env.get("MAGPIE_REDIS_URL", "redis://127.0.0.1:6379/0")
         return cls(
-            redis_url=env.get("MAGPIE_REDIS_URL", "redis://127.0.0.1:6379/0"),
+            redis_url=redis_url,
             bucket=env.get("MAGPIE_BUCKET", "magpie"),
             bundle=Path(env["MAGPIE_BUNDLE"]) if env.get("MAGPIE_BUNDLE") else default_bundle(),
-            stages=stages,  # type: ignore[arg-type]  # narrowed above
+            stages=_one_of(env, "MAGPIE_STAGES", ("local", "lambda")),
             function_prefix=env.get("MAGPIE_FUNCTION_PREFIX", "magpie"),
             next_queue_url=env.get("MAGPIE_NEXT_QUEUE_URL", ""),
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
@@ -76,7 +80,18 @@ class Settings:
             probe_rate=_share(env, "MAGPIE_PROBE_RATE", 0.01),
             threads=_positive(env, "MAGPIE_THREADS", 2),
             s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
+            engine=_one_of(env, "MAGPIE_ENGINE", ("compact", "redis")),
+            search_redis_url=env.get("MAGPIE_SEARCH_REDIS_URL") or redis_url,
+            search_index=_one_of(env, "MAGPIE_SEARCH_INDEX", ("hnsw", "flat")),
         )
+
+
+def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, str]) -> Any:
+    """The first one is the default."""
+    value = env.get(name) or choices[0]
+    if value not in choices:
+        raise FailedPrecondition(f"{name} must be `{choices[0]}` or `{choices[1]}`, got {value!r}")
+    return value
 
 
 def _positive(env: Mapping[str, str], name: str, default: int) -> int:
