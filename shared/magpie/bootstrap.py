@@ -6,7 +6,7 @@ process that is restored from a snapshot makes its connections anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -18,6 +18,9 @@ from aws_lambda_powertools.utilities.idempotency.persistence.cache import CacheP
 from botocore.config import Config
 
 from magpie.index.compact import CompactEngine
+from magpie.index.compaction_policy import Thresholds
+from magpie.index.compaction_round import CompactionRound
+from magpie.index.hash_model import HashModel
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
@@ -37,12 +40,14 @@ from magpie.services.search import SearchServicer
 from magpie.services.visual_search import Stages, VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.catalogue import Catalogue
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
+from magpie.store.snapshots import Snapshots
 from magpie.store.uploads import Uploads
-from magpie.telemetry import Telemetry
+from magpie.telemetry import CompactionMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
@@ -119,7 +124,25 @@ class Application:
     @cached_property
     def engine(self) -> CompactEngine:
         """Nearest neighbours."""
-        return CompactEngine(self.catalogue)
+        return CompactEngine(self.catalogue, self.snapshots)
+
+    @cached_property
+    def exact_engine(self) -> CompactEngine:
+        """The same without a shortlist, slow: what the other one is measured by."""
+        return CompactEngine(self.catalogue, self.snapshots, shortlist=None)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Of the indexes, in the bucket and on the local disk."""
+        return Snapshots(self.s3, self.settings.bucket, self.settings.cache)
+
+    @cached_property
+    def hash_models(self) -> Mapping[str, HashModel]:
+        """Bundle id -> what codes its objects. Indexes of a bundle that has none are not compacted."""
+        bundle = self.bundle
+        if bundle.hash is None:
+            return {}
+        return {bundle.id: HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)}
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -215,6 +238,18 @@ class Application:
     def reranking_server(self) -> LambdaServer:
         """Of functions/reranking."""
         return self._stage_server("reranking")
+
+    @cached_property
+    def compaction(self) -> CompactionRound:
+        """Of functions/compaction."""
+        return CompactionRound(
+            self.catalogue,
+            self.snapshots,
+            CompactionLeases(self.redis),
+            self.hash_models,
+            Thresholds(self.settings.compact_changes, self.settings.compact_seconds),
+            CompactionMetrics(),
+        )
 
     @cache  # noqa: B019  # an application lives as long as its process
     def api_server(self) -> LambdaServer:

@@ -10,6 +10,9 @@
 | MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
 | MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |
 | MAGPIE_MAX_RECEIVES | after so many failed attempts an event is parked | 5 |
+| MAGPIE_CACHE | folder on the local disk for snapshots of the index | `magpie` in the temporary one |
+| MAGPIE_COMPACT_CHANGES | an index with so many changes is compacted; at most 50000 | 20000 |
+| MAGPIE_COMPACT_SECONDS | and one with a change that is so old | 900 |
 | MAGPIE_THREADS | threads of one model run | 2 |
 | AWS_ENDPOINT_URL | a local AWS; buckets are named in the path then, not in the host | none |
 | AWS_REGION and the other AWS_* | as boto3 reads them | |
@@ -18,6 +21,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +34,10 @@ _BUNDLE_FOLDERS = (
     Path(__file__).resolve().parents[2] / "bundles" / "default",
     Path("/opt/bundles/default"),
 )
+
+
+# The change stream keeps twice as many: a reader of a new snapshot must find there what came since.
+_MOST_CHANGES = 50_000
 
 
 def default_bundle() -> Path:
@@ -50,6 +58,9 @@ class Settings:
     parking_queue_url: str = ""
     max_receives: int = 5
     threads: int = 2
+    cache: Path = Path(tempfile.gettempdir(), "magpie")
+    compact_changes: int = 20_000
+    compact_seconds: int = 900
     s3_addressing: Literal["virtual", "path"] = "virtual"
 
     @classmethod
@@ -69,12 +80,16 @@ class Settings:
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
             max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
             threads=_positive(env, "MAGPIE_THREADS", 2),
+            cache=Path(env.get("MAGPIE_CACHE") or Path(tempfile.gettempdir(), "magpie")),
+            compact_changes=_positive(env, "MAGPIE_COMPACT_CHANGES", 20_000, most=_MOST_CHANGES),
+            compact_seconds=_positive(env, "MAGPIE_COMPACT_SECONDS", 900),
             s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
         )
 
 
-def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+def _positive(env: Mapping[str, str], name: str, default: int, most: int | None = None) -> int:
     text = env.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise FailedPrecondition(f"{name} must be a whole number of at least 1, got {text!r}")
+    if not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
+        allowed = "of at least 1" if most is None else f"from 1 to {most}"
+        raise FailedPrecondition(f"{name} must be a whole number {allowed}, got {text!r}")
     return int(text)

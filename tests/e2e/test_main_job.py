@@ -20,7 +20,7 @@ from local.home import Home
 from magpie.v1.catalog_pb2 import GetIngestStatusRequest, ImageStatus
 from tests.e2e.conftest import LocalSystem, Shop, make_shop
 
-PROCESSES = ("redis", "aws", "detection-worker", "embedding-worker", "search-worker", "api")
+PROCESSES = ("redis", "aws", "detection-worker", "embedding-worker", "search-worker", "compaction", "api")
 
 
 @pytest.fixture(scope="module")

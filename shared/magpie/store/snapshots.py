@@ -21,7 +21,7 @@ from aws_lambda_powertools import Logger
 from boto3.s3.transfer import TransferConfig
 
 from magpie.errors import Aborted, NotFound, Unavailable
-from magpie.index.section_file import Damaged
+from magpie.index.section_file import Damaged, SectionFile
 from magpie.index.snapshot import Snapshot
 from magpie.store.aws_connection import aws_answers
 
@@ -38,6 +38,7 @@ class Pointer:
     generation: int = 0  # 0: there is no snapshot
     file: str = ""
     previous: str = ""  # file of the snapshot before it
+    cursor: str = ""  # place in the change stream: later changes are not in the snapshot
     etag: str = ""  # not in the file: it is S3's own
 
 
@@ -106,7 +107,8 @@ class Snapshots:
     def swap(self, customer: str, bundle: str, path: Path, replaced: Pointer) -> Pointer:
         """Put an uploaded file in use in place of what `replaced` says. Raises Aborted if another one was."""
         key = f"{_prefix(customer, bundle)}current.json"
-        pointer = Pointer(_generation_of(path), path.name, replaced.file)
+        cursor = str(SectionFile(path).facts["cursor"])
+        pointer = Pointer(_generation_of(path), path.name, replaced.file, cursor)
         content = {name: value for name, value in asdict(pointer).items() if name != "etag"}
         condition = {"IfMatch": replaced.etag} if replaced.etag else {"IfNoneMatch": "*"}
         try:
