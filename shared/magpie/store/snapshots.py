@@ -24,10 +24,13 @@ from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.index.section_file import Damaged, SectionFile
 from magpie.index.snapshot import Snapshot
 from magpie.store.aws_connection import aws_answers
+from magpie.store.snapshot_disk import make_room
 
 ORPHANED_AFTER_SECONDS = 3600.0
 _FILE = re.compile(r"(\d+)-[0-9a-f]{16}\.snapshot")
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
+_ROOM_FOR_NEWS = 1 << 30  # bytes of a million objects that the snapshot before has not
+_SPARE = 16 << 20  # bytes left free for others
 _logger = Logger(service="index")
 
 
@@ -95,7 +98,9 @@ class Snapshots:
         return None
 
     def new_path(self, customer: str, bundle: str, generation: int) -> Path:
-        """Where a compaction writes its file before it is published."""
+        """Where a compaction writes its file before it is published, with room for it."""
+        before = [path.stat().st_size for path in self._local(customer, bundle).glob("*.snapshot")]
+        make_room(self._folder, 2 * max(before, default=0) + _ROOM_FOR_NEWS)
         return self._local(customer, bundle) / f"{generation}-{os.urandom(8).hex()}.snapshot"
 
     def upload(self, customer: str, bundle: str, path: Path) -> None:
@@ -171,7 +176,10 @@ class Snapshots:
 
     def _open_local(self, path: Path) -> Snapshot:
         try:
-            return Snapshot(path)
+            snapshot = Snapshot(path)
+            with suppress(OSError):
+                os.utime(path)  # those opened longest ago are the first to make room
+            return snapshot
         except Damaged as error:
             _logger.warning("snapshot set aside: it is damaged", file=path.name, reason=str(error))
             with suppress(OSError):
@@ -179,12 +187,17 @@ class Snapshots:
             raise
 
     def _download(self, key: str, path: Path) -> None:
+        with aws_answers(f"snapshot {key}"):
+            size = self._s3.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+        make_room(self._folder, size + _SPARE)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
         try:
             with aws_answers(f"snapshot {key}"):
                 self._s3.download_file(self._bucket, key, str(part), Config=_TRANSFER)
             part.replace(path)
+        except OSError as error:
+            raise Unavailable(f"snapshot {key} cannot be kept in {self._folder}: {error}") from error
         finally:
             part.unlink(missing_ok=True)
 
