@@ -42,8 +42,8 @@ Shares = Mapping[str, float]
 class CompactEngine:
     """Engine over `catalogue` and `snapshots`; without these everything is in the fresh layer, and exact.
 
-    Thread-safe. Keeps the indexes searched last, up to about `capacity_bytes`. `shortlist` objects of a query
-    have their vectors read, at least four times the limit; None: all have, which is exact but for the rounding
+    Thread-safe. Keeps the indexes searched last, up to about `capacity_bytes`. Of `shortlist` objects a query
+    has the vectors read, at least of four times the limit; None: of all, which is exact but for the rounding
     to int8, and slow: it is what the recall of the other is measured by.
     """
 
