@@ -249,6 +249,39 @@ def test_to_lose_the_race_is_no_failure(
     shop.check(tmp_path / "reader")
 
 
+def test_what_one_who_was_killed_left_to_do_is_done(app: Application, tmp_path: Path) -> None:
+    (shop,) = shops(app, "shop")
+    shop.add(6)
+
+    def killed(step: str) -> None:
+        if step == "announce":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compact(app.catalogue, app.snapshots, app.hash_models[shop.bundle], "shop", shop.bundle, step=killed)
+    assert (shop.generation(), app.catalogue.generation("shop", shop.bundle)) == (1, 0)
+    shop.check(tmp_path / "reader")
+    invoke()
+    assert app.catalogue.generation("shop", shop.bundle) == shop.generation() == 1
+    shop.add(6)
+    with pytest.raises(KeyboardInterrupt):
+        compact(app.catalogue, app.snapshots, app.hash_models[shop.bundle], "shop", shop.bundle, step=killed)
+    assert (shop.generation(), app.catalogue.generation("shop", shop.bundle)) == (2, 1)
+    application.cache_clear()  # another process, which has not seen the snapshots before
+    assert invoke() == {"compacted": 0, "elsewhere": 0}
+    assert app.catalogue.generation("shop", shop.bundle) == shop.generation() == 2
+    shop.check(tmp_path / "reader")
+
+
+def test_a_disk_that_takes_no_snapshot_is_told_as_unavailable(app: Application, tmp_path: Path) -> None:
+    (shop,) = shops(app, "shop")
+    shop.add(6)
+    invoke()
+    (tmp_path / "no-folder").touch()
+    with pytest.raises(Unavailable, match=r"cannot be kept in .*no-folder"):
+        shop.nearest(shop.vectors[0], tmp_path / "no-folder")
+
+
 def round_of(
     app: Application,
     snapshots: Snapshots,

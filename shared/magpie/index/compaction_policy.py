@@ -1,4 +1,7 @@
-"""When an index is compacted: when its snapshot lacks many changes, or one for long."""
+"""When an index is compacted: when its snapshot lacks many changes, or one for long.
+
+And when readers were not told of the snapshot: who wrote it was killed, and left something to do.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ class Backlog:
     generation: int  # of the snapshot; 0: there is none
     changes: int  # the customer's, under whichever bundle
     seconds: float  # age of the first of them
+    told: bool = True  # readers know of the snapshot
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Thresholds:
 
     def reached(self, backlog: Backlog) -> bool:
         """Whether it is."""
-        return backlog.changes >= self.changes or (backlog.changes > 0 and backlog.seconds >= self.seconds)
+        aged = backlog.changes > 0 and backlog.seconds >= self.seconds
+        return backlog.changes >= self.changes or aged or not backlog.told
 
 
 class Backlogs:
@@ -44,13 +49,10 @@ class Backlogs:
 
     def of(self, customer: str, bundle: str, most: int) -> Backlog:
         """Of one index. Counts `most` changes at most: it does not take Redis long."""
-        pointer = self._pointer(customer, bundle)
+        announced = self._catalogue.generation(customer, bundle)
+        pointer = self._pointers.get((customer, bundle), Pointer())
+        if pointer.generation != announced:
+            pointer = self._pointers[customer, bundle] = self._snapshots.pointer(customer, bundle)
         changes, seconds = self._catalogue.count_changes(customer, pointer.cursor, most)
-        return Backlog(customer, bundle, pointer.generation, changes, seconds)
-
-    def _pointer(self, customer: str, bundle: str) -> Pointer:
-        generation = self._catalogue.generation(customer, bundle)
-        known = self._pointers.get((customer, bundle), Pointer())
-        if known.generation != generation:
-            known = self._pointers[customer, bundle] = self._snapshots.pointer(customer, bundle)
-        return known
+        told = announced >= pointer.generation
+        return Backlog(customer, bundle, pointer.generation, changes, seconds, told)

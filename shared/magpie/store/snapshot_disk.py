@@ -15,8 +15,8 @@ def free_bytes(folder: Path) -> int:
 def make_room(folder: Path, wanted: int, free: Callable[[Path], int] = free_bytes) -> None:
     """Remove snapshots, the ones with the oldest times first, until `wanted` bytes are free or none is left.
 
-    `folder` has those of all customers. A process that has mapped one goes on reading it, and the disk has its
-    room back when the last of them lets go.
+    `folder` has those of all customers. A process that has mapped one goes on reading it, and the disk has
+    its room back when the last of them lets go.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if free(folder) >= wanted:

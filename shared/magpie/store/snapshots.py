@@ -176,10 +176,9 @@ class Snapshots:
 
     def _open_local(self, path: Path) -> Snapshot:
         try:
-            snapshot = Snapshot(path)
             with suppress(OSError):
                 os.utime(path)  # those opened longest ago are the first to make room
-            return snapshot
+            return Snapshot(path)
         except Damaged as error:
             _logger.warning("snapshot set aside: it is damaged", file=path.name, reason=str(error))
             with suppress(OSError):
@@ -189,17 +188,18 @@ class Snapshots:
     def _download(self, key: str, path: Path) -> None:
         with aws_answers(f"snapshot {key}"):
             size = self._s3.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
-        make_room(self._folder, size + _SPARE)
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
         try:
+            make_room(self._folder, size + _SPARE)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with aws_answers(f"snapshot {key}"):
                 self._s3.download_file(self._bucket, key, str(part), Config=_TRANSFER)
             part.replace(path)
-        except OSError as error:
+        except OSError as error:  # the disk is full
             raise Unavailable(f"snapshot {key} cannot be kept in {self._folder}: {error}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
     def _local(self, customer: str, bundle: str) -> Path:
         return self._folder / customer / bundle

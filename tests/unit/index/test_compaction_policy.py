@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from magpie.errors import FailedPrecondition
@@ -23,6 +25,7 @@ from magpie.settings import Settings
 def test_many_changes_or_an_old_one(changes: int, seconds: float, reached: bool) -> None:
     backlog = Backlog("shop", "default@1", 3, changes, seconds)
     assert Thresholds(10, 60).reached(backlog) == reached
+    assert Thresholds(10, 60).reached(replace(backlog, told=False))
 
 
 @pytest.mark.parametrize(
