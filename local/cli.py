@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from local.commands import (
+    attributes,
     compact,
     config,
     delete,
@@ -16,6 +17,7 @@ from local.commands import (
     index,
     key,
     parked,
+    probe,
     replay,
     search,
     status,
@@ -54,7 +56,22 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, evaluate, config, delete, key, parked, replay, compact):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+    compact,
+):
     magpie.add_command(command.command)
 
 

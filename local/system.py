@@ -18,13 +18,13 @@ from local import aws_server, ports, redis_server, resources, schedule
 from local.home import BUCKET, Home, RunState
 from local.process import ProcessSpec, ask_to_end, find, memory_mb, start, stop, tail
 from magpie.errors import FailedPrecondition, Unavailable
-from magpie.ingest.parking import STAGES
+from magpie.ingest.parking import STAGES, WITH_QUEUES
 from magpie.ingest.sweep import OLDER_THAN_SECONDS, sweep
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
 
-WORKERS = tuple(f"{stage}-worker" for stage in STAGES)
+WORKERS = tuple(f"{function}-worker" for function in WITH_QUEUES)
 SCHEDULED = {"compaction": 5.0}  # function -> seconds between its invocations
 FUNCTIONS = ("api", *WORKERS, *SCHEDULED)
 # Of compaction, where `magpie up` is told nothing else: soon enough to be seen at work.
@@ -66,7 +66,7 @@ class System:
             started = [*self._bring_up(state, self._redis(state), tell)]
             started += self._bring_up(state, [self._aws(state)], tell)
             queues = resources.ensure(state.aws_url)
-            functions = [*self._workers(state, queues), *self._schedules(state), self._api(state)]
+            functions = [*self._workers(state, queues), *self._schedules(state), self._api(state, queues)]
             started += self._bring_up(state, functions, tell)
             _send_lost_again(state, queues, "aws" in started, tell)
         return started
@@ -165,7 +165,7 @@ class System:
         yield self._aws(state)
         yield from self._workers(state, None)
         yield from self._schedules(state)
-        yield self._api(state)
+        yield self._api(state, None)
 
     def _redis(self, state: RunState) -> list[ProcessSpec]:
         if state.own_redis_url:
@@ -192,7 +192,7 @@ class System:
         )
 
     def _workers(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
-        for stage, name in zip(STAGES, WORKERS, strict=True):
+        for stage, name in zip(WITH_QUEUES, WORKERS, strict=True):
             heartbeat = self._home.heartbeat(name).resolve()
             environment = state.environment() | {
                 # One thread each: they share the cores with one another and with the api.
@@ -220,11 +220,14 @@ class System:
                 functools.partial(_heartbeat_probe, heartbeat, _STALE_SECONDS + schedule.TIMEOUT_SECONDS),
             )
 
-    def _api(self, state: RunState) -> ProcessSpec:
+    def _api(self, state: RunState, queues: resources.Queues | None) -> ProcessSpec:
+        environment = state.environment()
+        if queues is not None:
+            environment["MAGPIE_PROBE_QUEUE_URL"] = queues.work["probe"]
         return ProcessSpec(
             "api",
             [sys.executable, "-m", "local.api", str(state.ports["grpc"]), str(state.ports["http"])],
-            _ours(state.environment()),
+            _ours(environment),
             lambda: _grpc_probe(state.grpc_address),
             "grpc",
         )

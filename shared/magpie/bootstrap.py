@@ -20,8 +20,14 @@ from botocore.config import Config
 from magpie.index.compact import CompactEngine
 from magpie.index.compaction_policy import Thresholds
 from magpie.index.compaction_round import CompactionRound
+from magpie.index.engine import Engine
 from magpie.index.hash_model import HashModel
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
+from magpie.ingest.parking_queue import ParkingQueue
+from magpie.probe.consumer import ProbeConsumer
+from magpie.probe.judge import Judge
+from magpie.probe.queue_sink import QueueSink
+from magpie.probe.sampling import Sampler
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
 from magpie.rpc import native_server
@@ -30,7 +36,7 @@ from magpie.rpc.http_app import HttpApp
 from magpie.rpc.lambda_channel import LambdaChannel
 from magpie.rpc.lambda_server import LambdaServer
 from magpie.rpc.local_channel import LocalChannel
-from magpie.rpc.registry import ServicerRegistry
+from magpie.rpc.registry import Observer, ServicerRegistry
 from magpie.services.catalog import CatalogServicer
 from magpie.services.detection import DetectionServicer
 from magpie.services.embedding import EmbeddingServicer
@@ -39,15 +45,17 @@ from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
 from magpie.services.visual_search import Stages, VisualSearchServicer
 from magpie.settings import Settings
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
 from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
+from magpie.store.probe_results import ProbeResults
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
 from magpie.store.snapshots import Snapshots
 from magpie.store.uploads import Uploads
-from magpie.telemetry import CompactionMetrics, Telemetry
+from magpie.telemetry import CompactionMetrics, ProbeMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
@@ -68,10 +76,16 @@ def application() -> Application:
 
 
 class Application:
-    """The parts of one process, each made when it is first asked for."""
+    """The parts of one process, each made when it is first asked for.
 
-    def __init__(self, settings: Settings) -> None:
+    `observe` gives what wraps every call of a service, by its name.
+    """
+
+    def __init__(
+        self, settings: Settings, observe: Callable[[str], Observer] = lambda name: Telemetry(name).call
+    ) -> None:
         self.settings = settings
+        self._observe = observe
 
     # --- Connections ---------------------------------------------------------------------------------------
 
@@ -122,14 +136,14 @@ class Application:
         return Catalogue(self.redis)
 
     @cached_property
+    def attribute_schemas(self) -> AttributeSchemas:
+        """What each customer's filters can name."""
+        return AttributeSchemas(self.catalogue)
+
+    @cached_property
     def engine(self) -> CompactEngine:
         """Nearest neighbours."""
         return CompactEngine(self.catalogue, self.snapshots)
-
-    @cached_property
-    def exact_engine(self) -> CompactEngine:
-        """The same without a shortlist, slow: what the other one is measured by."""
-        return CompactEngine(self.catalogue, self.snapshots, shortlist=None)
 
     @cached_property
     def snapshots(self) -> Snapshots:
@@ -143,6 +157,33 @@ class Application:
         if bundle.hash is None:
             return {}
         return {bundle.id: HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)}
+
+    @cached_property
+    def exact_engine(self) -> Engine:
+        """What the recall probe holds to be the truth."""
+        return CompactEngine(self.catalogue, self.snapshots, shortlist=None)
+
+    @cached_property
+    def sampler(self) -> Sampler | None:
+        """Takes searches for the recall probe, where it has a queue."""
+        if not (self.settings.probe_queue_url and self.settings.probe_rate):
+            return None
+        # One attempt: it is a sample, and the thread that sends is wanted for the next one.
+        brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+        sink = QueueSink(
+            lambda: boto3.client("sqs", config=brief), self.settings.probe_queue_url, ProbeMetrics().lost
+        )
+        return Sampler(self.settings.probe_rate, sink)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Compares answers with the exact ones."""
+        return Judge(self.exact_engine, self.catalogue)
+
+    @cached_property
+    def probe_results(self) -> ProbeResults:
+        """What the recall probe has found lately."""
+        return ProbeResults(self.redis)
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -176,7 +217,7 @@ class Application:
         return EmbeddingServicer(self.embedder, crops, self.uploads, self.bundle.id)
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue)
+        return SearchServicer(self.engine, self.catalogue, self.sampler)
 
     def _reranking(self) -> RerankingServicer:
         return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
@@ -186,7 +227,7 @@ class Application:
         """In this process, or in functions of their own."""
         if self.settings.stages == "lambda":
             return self._stages_of(self._function_channel)
-        registry = ServicerRegistry(Telemetry("stages").call)
+        registry = ServicerRegistry(self._observe("stages"))
         crops = MemoryCropStore()
         add_DetectionServiceServicer_to_server(self._detection(crops), registry.server)
         add_EmbeddingServiceServicer_to_server(self._embedding(crops), registry.server)
@@ -212,11 +253,14 @@ class Application:
     @cached_property
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
-        registry = ServicerRegistry(Telemetry("api").call)
-        search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
+        registry = ServicerRegistry(self._observe("api"))
+        search = VisualSearchServicer(self.stages, self.ranking_configs, self.attribute_schemas, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(
-            self.ranking_configs, self.bundle.embedder_card.spaces, calibrated=self.calibration is not None
+            self.ranking_configs,
+            self.attribute_schemas,
+            self.bundle.embedder_card.spaces,
+            calibrated=self.calibration is not None,
         )
         add_VisualSearchServiceServicer_to_server(search, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)
@@ -251,6 +295,12 @@ class Application:
             CompactionMetrics(),
         )
 
+    @cache  # noqa: B019
+    def probe(self) -> ProbeConsumer:
+        """Of functions/probe."""
+        parking = ParkingQueue(self.sqs, self.settings.parking_queue_url, self.settings.max_receives)
+        return ProbeConsumer(self.judge, self.probe_results, ProbeMetrics(), parking)
+
     @cache  # noqa: B019  # an application lives as long as its process
     def api_server(self) -> LambdaServer:
         """Of functions/api. The function URL adds the CORS headers itself."""
@@ -272,7 +322,7 @@ class Application:
 
     @cache  # noqa: B019
     def _stage_server(self, stage: str) -> LambdaServer:
-        registry = ServicerRegistry(Telemetry(stage).call)
+        registry = ServicerRegistry(self._observe(stage))
         match stage:
             case "detection":
                 add_DetectionServiceServicer_to_server(self._detection(self.shared_crops), registry.server)

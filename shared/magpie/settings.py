@@ -13,6 +13,8 @@
 | MAGPIE_CACHE | folder on the local disk for snapshots of the index | `magpie` in the temporary one |
 | MAGPIE_COMPACT_CHANGES | an index with so many changes is compacted; at most 50000 | 20000 |
 | MAGPIE_COMPACT_SECONDS | and one with a change that is so old | 900 |
+| MAGPIE_PROBE_QUEUE_URL | queue of the recall probe; none: no search is sampled | none |
+| MAGPIE_PROBE_RATE | share of the searches that are answered exactly as well, later, 0 to 1 | 0.01 |
 | MAGPIE_THREADS | threads of one model run | 2 |
 | AWS_ENDPOINT_URL | a local AWS; buckets are named in the path then, not in the host | none |
 | AWS_REGION and the other AWS_* | as boto3 reads them | |
@@ -57,6 +59,8 @@ class Settings:
     next_queue_url: str = ""
     parking_queue_url: str = ""
     max_receives: int = 5
+    probe_queue_url: str = ""
+    probe_rate: float = 0.01
     threads: int = 2
     cache: Path = Path(tempfile.gettempdir(), "magpie")
     compact_changes: int = 20_000
@@ -79,6 +83,8 @@ class Settings:
             next_queue_url=env.get("MAGPIE_NEXT_QUEUE_URL", ""),
             parking_queue_url=env.get("MAGPIE_PARKING_QUEUE_URL", ""),
             max_receives=_positive(env, "MAGPIE_MAX_RECEIVES", 5),
+            probe_queue_url=env.get("MAGPIE_PROBE_QUEUE_URL", ""),
+            probe_rate=_share(env, "MAGPIE_PROBE_RATE", 0.01),
             threads=_positive(env, "MAGPIE_THREADS", 2),
             cache=Path(env.get("MAGPIE_CACHE") or Path(tempfile.gettempdir(), "magpie")),
             compact_changes=_positive(env, "MAGPIE_COMPACT_CHANGES", 20_000, most=_MOST_CHANGES),
@@ -93,3 +99,14 @@ def _positive(env: Mapping[str, str], name: str, default: int, most: int | None 
         allowed = "of at least 1" if most is None else f"from 1 to {most}"
         raise FailedPrecondition(f"{name} must be a whole number {allowed}, got {text!r}")
     return int(text)
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, str(default))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise FailedPrecondition(f"{name} must be a number from 0 to 1, got {text!r}")
+    return share

@@ -41,6 +41,35 @@ def _compaction_metrics() -> EphemeralMetrics:
     return EphemeralMetrics(namespace=NAMESPACE, service="compaction")
 
 
+class ProbeMetrics:
+    """Metrics of the recall probe, by customer.
+
+    No alarm can watch a metric of every customer there may be; it watches `RecentRecallAt10`, which has no
+    customer: its minimum over some time is the recall of the customer who has the lowest.
+    """
+
+    def lost(self) -> None:
+        """A sampled search that was not sent."""
+        _probe_metric("ProbesLost", MetricUnit.Count, 1)
+
+    def probed(self, customer: str) -> None:
+        """A sampled search that was looked at."""
+        _probe_metric("Probes", MetricUnit.Count, 1, customer)
+
+    def recall(self, customer: str, recall: float, recent: float | None) -> None:
+        """Of one search, and the mean of the customer's last ones, None while they are too few."""
+        _probe_metric("RecallAt10", MetricUnit.NoUnit, recall, customer)
+        if recent is not None:
+            _probe_metric("RecentRecallAt10", MetricUnit.NoUnit, recent)
+
+
+def _probe_metric(name: str, unit: MetricUnit, value: float, customer: str = "") -> None:
+    with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
+        metric.add_dimension("service", "probe")
+        if customer:
+            metric.add_dimension("customer", customer)
+
+
 class Telemetry:
     """`service` is the function's name. It is a registry's `observe`."""
 

@@ -17,7 +17,7 @@ LIBRARY = ROOT / "shared" / "magpie"
 
 # What nothing else may lie below: the value types and the errors.
 DOMAIN = {"magpie.errors", "magpie.geometry", "magpie.v1"}
-ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "evaluation", "synthesis", "tables")
+ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "probe", "evaluation", "synthesis", "tables")
 ADAPTERS = {f"magpie.{room}" for room in ROOMS}
 # Each room, and what of ours it may import besides itself.
 ALLOWED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -13,10 +14,11 @@ import pytest
 import yaml
 
 from magpie.index.compaction_round import BEGINS_WITHIN_SECONDS
+from magpie.telemetry import ProbeMetrics
 from training.job.entry import FAILED, TRY_AGAIN, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES_WITH_QUEUES = ("Detection", "Embedding", "Search")
+STAGES_WITH_QUEUES = ("Detection", "Embedding", "Search", "Probe")
 
 
 class CloudFormationLoader(yaml.SafeLoader):
@@ -69,10 +71,10 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, statement
 
 
-def test_the_six_functions_exist_and_their_handlers_are_files() -> None:
+def test_the_seven_functions_exist_and_their_handlers_are_files() -> None:
     assert {function["CodeUri"] for function in FUNCTIONS.values()} == {
-        f"functions/{stage}/"
-        for stage in ("detection", "embedding", "search", "reranking", "api", "compaction")
+        f"functions/{name}/"
+        for name in ("detection", "embedding", "search", "reranking", "api", "probe", "compaction")
     }
     for function in FUNCTIONS.values():
         module, entry = function.get("Handler", GLOBALS["Handler"]).split(".")
@@ -129,7 +131,7 @@ def test_events_flow_from_the_bucket_through_every_stage() -> None:
         assert parking == {"Ref": f"{stage}ParkedQueue"}
 
 
-@pytest.mark.parametrize("stage", STAGES_WITH_QUEUES)
+@pytest.mark.parametrize("stage", (*STAGES_WITH_QUEUES, "Api"))
 def test_a_function_may_send_exactly_where_its_settings_point(stage: str) -> None:
     sends = [
         target["GetAtt"].removesuffix(".Arn")
@@ -195,6 +197,26 @@ def test_every_parked_queue_has_an_alarm() -> None:
     assert watched == set(QUEUES) - set(WORK_QUEUES)
 
 
+def test_the_recall_alarm_watches_what_the_probe_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    ProbeMetrics().recall("shop", 0.5, 0.9)
+    blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    alarm = of_type("AWS::CloudWatch::Alarm")["LowRecallAlarm"]
+    (reported,) = [blob for blob in blobs if alarm["MetricName"] in blob]
+    (directive,) = reported["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == alarm["Namespace"]
+    # CloudWatch knows a metric by all of its dimensions.
+    assert directive["Dimensions"] == [[dimension["Name"] for dimension in alarm["Dimensions"]]]
+    assert [reported[d["Name"]] for d in alarm["Dimensions"]] == [d["Value"] for d in alarm["Dimensions"]]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
+    assert reported[alarm["MetricName"]] == [0.9]
+
+
+def test_searches_are_sampled_wherever_the_search_stage_runs() -> None:
+    sampling = {name for name, f in FUNCTIONS.items() if "MAGPIE_PROBE_QUEUE_URL" in variables(f)}
+    assert sampling == {"SearchFunction", "ApiFunction"}
+    assert variables(FUNCTIONS["ApiFunction"])["MAGPIE_PROBE_RATE"] == {"Ref": "ProbeRate"}
+
+
 def test_search_and_api_start_from_a_snapshot_unless_they_have_a_larger_disk() -> None:
     assert TEMPLATE["Parameters"]["IndexDiskMiB"]["Default"] == 512
     assert TEMPLATE["Conditions"]["SnapStartOffered"] == {"Equals": [{"Ref": "IndexDiskMiB"}, 512]}
@@ -222,10 +244,12 @@ def test_compaction_writes_indexes_and_sees_nothing_else_of_a_customer() -> None
     change = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
     assert granted("CompactionRole", index) == change
     assert granted("CompactionRole", picture) == set()
-    assert granted("SearchRole", index) == {"s3:GetObject"}
-    assert granted("SearchRole", picture) == set()
+    for role in ("SearchRole", "ProbeRole"):
+        assert granted(role, index) == {"s3:GetObject"}
+        assert granted(role, picture) == set()
     assert "s3:GetObject" in granted("ApiRole", index)
-    for role in ("SearchRole", "ApiRole", "CompactionRole"):  # else a missing pointer reads as forbidden
+    # Else a missing pointer reads as forbidden.
+    for role in ("SearchRole", "ProbeRole", "ApiRole", "CompactionRole"):
         (lists,) = [s for name, s in statements() if name == role and s["Action"] == "s3:ListBucket"]
         assert lists["Resource"] == {"GetAtt": "Bucket.Arn"}
         assert "Condition" not in lists

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from magpie.errors import InvalidArgument
@@ -9,6 +10,7 @@ from magpie.index.engine import Engine
 from magpie.index.filter import parse
 from magpie.index.filter_terms import And, Filter
 from magpie.index.vectors import vectors_of
+from magpie.probe.sampling import Answered, Sampler
 from magpie.rpc.context import CallContext
 from magpie.store.catalogue import Catalogue
 from magpie.v1 import search_pb2_grpc
@@ -22,11 +24,15 @@ MAX_FILTERS = 10
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
-    """Reads through an engine, writes to the catalogue that the engine follows."""
+    """Reads through an engine, writes to the catalogue that the engine follows.
 
-    def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
+    `sampler` takes some of the searches, to be answered exactly as well later.
+    """
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, sampler: Sampler | None = None) -> None:
         self._engine = engine
         self._catalogue = catalogue
+        self._sampler = sampler
 
     def FindCandidates(  # type: ignore[override]  # our context on every transport
         self, request: FindCandidatesRequest, context: CallContext
@@ -43,6 +49,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InvalidArgument("bundle", "must name the bundle whose models made the vectors")
         queries = [vectors_of(query, f"queries[{row}]") for row, query in enumerate(request.queries)]
         condition = _condition(request.filters)
+        asked_at = time.time()
         found = self._engine.find(
             customer,
             request.bundle,
@@ -51,6 +58,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             request.limit_per_space or DEFAULT_LIMIT,
             dict(request.weights) or None,
         )
+        if self._sampler is not None:
+            self._sampler.consider(Answered(customer, request, found, asked_at, context.trace_id))
         return FindCandidatesResponse(
             results=[CandidateList(candidates=candidates) for candidates in found.results],
             products=found.products,

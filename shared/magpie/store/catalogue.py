@@ -10,6 +10,8 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
 | `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
+| `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
+| `attributes` | hash | name and type, as `brand:text` -> how many products have such a value |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
 | `snapshots` | hash | bundle -> generation of its newest snapshot |
 
@@ -32,6 +34,7 @@ from typing import Any
 import redis
 
 from magpie.errors import FailedPrecondition
+from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
 from magpie.store.redis_connection import redis_answers
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
@@ -40,6 +43,7 @@ from magpie.v1.product_pb2 import Product
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
 _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
 _SCANNED = 500  # hash fields a call
+_CHANGES_SINCE = 10_000  # entries that are looked through at once
 _ARCHIVED = 200  # images a call
 _LUA = Path(__file__).with_name("lua")
 
@@ -86,7 +90,8 @@ class Catalogue:
         arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
         for product in products:
             images = " ".join(dict.fromkeys(product.images))
-            arguments += [product.id, product.SerializeToString(deterministic=True), images]
+            types = " ".join(f"{name}:{type_}" for name, type_ in types_of(product))
+            arguments += [product.id, product.SerializeToString(deterministic=True), images, types]
         rows = self._run(self._upsert, customer, arguments)
         return [
             UpsertedProduct(
@@ -114,6 +119,18 @@ class Catalogue:
             for id_, value in zip(ids, values, strict=True)
             if value is not None
         }
+
+    def attributes(self, customer: str) -> AttributeSchema:
+        """Names and types of all products, as of one moment."""
+        with redis_answers(), self._redis.pipeline() as pipeline:
+            pipeline.hgetall(_key(customer, "attributes"))
+            pipeline.hlen(_key(customer, "products"))
+            entries, products = pipeline.execute()
+        counts: dict[str, dict[ValueType, int]] = {}
+        for entry, count in entries.items():
+            name, type_ = entry.decode().split(":")
+            counts.setdefault(name, {})[ValueType(type_)] = int(count)
+        return AttributeSchema(counts, products)
 
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
@@ -219,6 +236,26 @@ class Catalogue:
             generation=generation,
         )
 
+    def products_changed_since(self, customer: str, seconds: float) -> set[str] | None:
+        """Ids of products that were written or deleted, or whose objects were, since then by Redis' clock.
+
+        `seconds` since the epoch. None if the stream no longer reaches back so far, or has more than
+        _CHANGES_SINCE entries since.
+        """
+        key = _key(customer, "changes")
+        since = int(seconds * 1000)  # entries' ids begin with milliseconds
+        with redis_answers():
+            if not self._redis.exists(key):
+                return set()  # nothing was ever written
+            stream = self._redis.xinfo_stream(key)
+            entries = self._redis.xrange(key, min=since, count=_CHANGES_SINCE + 1)
+        trimmed = stream["entries-added"] > stream["length"]
+        if trimmed and (not stream["length"] or _milliseconds(stream["first-entry"][0]) >= since):
+            return None
+        if len(entries) > _CHANGES_SINCE:
+            return None
+        return {fields[b"product"].decode() for _, fields in entries}
+
     def generation(self, customer: str, bundle: str) -> int:
         """Of the newest snapshot that readers were told of; 0: none."""
         with redis_answers():
@@ -267,7 +304,7 @@ class Catalogue:
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
-        names = ("products", "listed", "images", "unfinished", "bundles", "changes")
+        names = ("products", "listed", "images", "unfinished", "bundles", "changes", "typed", "attributes")
         with redis_answers():
             return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
 
@@ -314,6 +351,11 @@ def _customer_of(key: bytes) -> str:
 
 def _image(product_id: str, sha256: str) -> bytes:
     return f"{product_id}\0{sha256}".encode()
+
+
+def _milliseconds(entry: bytes) -> int:
+    """Of a stream entry's id."""
+    return int(entry.split(b"-")[0])
 
 
 def _parts(image: bytes) -> tuple[str, str]:

@@ -15,11 +15,13 @@ COMMANDS = [
     "status",
     "index",
     "search",
+    "attributes",
     "evaluate",
     "config",
     "delete",
     "key",
     "parked",
+    "probe",
     "replay",
     "compact",
 ]
@@ -54,6 +56,8 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
     [
         ["no-such-command"],
         ["search"],
+        ["probe", "--last", "0"],
+        ["probe", "--queries", __file__],
         ["search", __file__],
         ["search", __file__, "--customer", "My Shop"],
         ["search", __file__, "--customer", "c", "--box", "0,0,1"],
