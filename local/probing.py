@@ -68,7 +68,7 @@ def probe_now(
     app = Application(Settings.from_environment(), observe=lambda _: unobserved)
     kept = _Kept()
     app.sampler = Sampler(1.0, kept)
-    search = VisualSearchServicer(app.stages, app.ranking_configs, app.uploads)
+    search = VisualSearchServicer(app.stages, app.ranking_configs, app.attribute_schemas, app.uploads)
     results: list[ProbeResult] = []
     failed: dict[str, str] = {}
     for query in queries:
