@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 import click
@@ -11,6 +12,9 @@ from local import resources
 from local.commands.options import examples, home_option, json_option, print_json, table_console, tell
 from local.home import Home
 from local.system import ProcessStatus, System
+from magpie.errors import Unavailable
+from magpie.index.search_server import SearchServer
+from magpie.settings import Settings
 
 
 @click.command("status", epilog=examples("magpie status", "magpie status --json"))
@@ -21,6 +25,7 @@ def command(home: Home, as_json: bool) -> None:
     processes = System(home).status()
     aws_works = any(process.name == "aws" and process.health == "ok" for process in processes)
     queues = resources.depths(home.run_state().aws_url) if aws_works else {}
+    search = _search_server(home)
     if as_json:
         print_json(
             {
@@ -28,6 +33,7 @@ def command(home: Home, as_json: bool) -> None:
                 "running": bool(processes) and all(process.health == "ok" for process in processes),
                 "processes": [asdict(process) for process in processes],
                 "queues": {stage: asdict(depth) for stage, depth in queues.items()},
+                **({"search": search} if search else {}),
             }
         )
         return
@@ -35,10 +41,30 @@ def command(home: Home, as_json: bool) -> None:
         tell(f"No local system has run in {home.folder}: start one with `magpie up`")
         return
     table_console.print(_process_table(processes))
+    if search:
+        table = Table("search", "", box=None)
+        for line in search.items():
+            table.add_row(*line)
+        table_console.print(table)
     if queues:
         table_console.print(_queue_table(queues))
         if any(depth.parked for depth in queues.values()):
             tell("`magpie parked` tells why, `magpie replay` tries again")
+
+
+def _search_server(home: Home) -> dict[str, str]:
+    """What the redis engine has found, where it is in use."""
+    state = home.run_state()
+    if state.engine != "redis" or not state.ports:
+        return {}
+    settings = Settings.from_environment(os.environ | state.environment())
+    server = SearchServer(settings.search_redis_url)
+    try:
+        return server.capabilities.lines()
+    except Unavailable as problem:
+        return {"server": str(problem)}
+    finally:
+        server.close()
 
 
 def _process_table(processes: list[ProcessStatus]) -> Table:
