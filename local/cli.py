@@ -19,6 +19,7 @@ from local.commands import (
     probe,
     replay,
     search,
+    similar,
     status,
     up,
 )
@@ -61,6 +62,7 @@ for command in (
     status,
     index,
     search,
+    similar,
     attributes,
     evaluate,
     config,

@@ -15,7 +15,7 @@ from magpie.v1.image_pb2 import Box
 from magpie.v1.visual_search_pb2 import SearchResponse
 from magpie.vision.decode import decode
 
-STAGES = ("detection", "embedding", "search", "reranking", "total")
+STAGES = ("detection", "embedding", "lookup", "search", "reranking", "total")
 PHOTO_SIDE = 1280  # px, longer side
 HIT_SIDE = 320
 # Told apart by those who see colours differently, on light and on dark ground (Okabe and Ito, 2008).

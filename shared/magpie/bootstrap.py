@@ -22,6 +22,7 @@ from magpie.index.engine import Engine
 from magpie.index.redis_engine import RedisEngine
 from magpie.index.redis_schema import VectorIndex
 from magpie.index.search_server import SearchServer
+from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
 from magpie.ingest.parking_queue import ParkingQueue
 from magpie.probe.consumer import ProbeConsumer
@@ -43,12 +44,14 @@ from magpie.services.embedding import EmbeddingServicer
 from magpie.services.ranking_configs import RankingConfigServicer
 from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
-from magpie.services.visual_search import Stages, VisualSearchServicer
+from magpie.services.stages import Stages
+from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
+from magpie.store.pages import Pages
 from magpie.store.probe_results import ProbeResults
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
@@ -210,7 +213,7 @@ class Application:
         return EmbeddingServicer(self.embedder, crops, self.uploads, self.bundle.id)
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue, self.sampler)
+        return SearchServicer(self.engine, self.catalogue, CatalogueVectors(self.catalogue), self.sampler)
 
     def _reranking(self) -> RerankingServicer:
         return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
@@ -244,10 +247,22 @@ class Application:
     # --- Servers -------------------------------------------------------------------------------------------
 
     @cached_property
+    def visual_search(self) -> VisualSearchServicer:
+        """The main job."""
+        return VisualSearchServicer(
+            self.stages,
+            self.ranking_configs,
+            self.attribute_schemas,
+            self.uploads,
+            Pages(self.redis),
+            self.bundle.id,
+            self.bundle.embedder_card.spaces,
+        )
+
+    @cached_property
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
         registry = ServicerRegistry(self._observe("api"))
-        search = VisualSearchServicer(self.stages, self.ranking_configs, self.attribute_schemas, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(
             self.ranking_configs,
@@ -255,7 +270,7 @@ class Application:
             self.bundle.embedder_card.spaces,
             calibrated=self.calibration is not None,
         )
-        add_VisualSearchServiceServicer_to_server(search, registry.server)
+        add_VisualSearchServiceServicer_to_server(self.visual_search, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)
         add_RankingConfigServiceServicer_to_server(configs, registry.server)
         return registry

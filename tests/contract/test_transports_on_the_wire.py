@@ -76,6 +76,7 @@ DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 ERRORS = [
     errors.InvalidArgument("box", "x1 must be greater than x0: got 0.2"),
     errors.FilterSyntax("price < < 3", 8, "expected a value"),
+    errors.FilterMismatch("prize < 3", 0, "no product has it: did you mean `price`?"),
     errors.UndecodableImage("is truncated"),
     errors.Unauthenticated("no such key"),
     errors.NotFound("upload_key: there is none — naïve, 商品"),
@@ -444,7 +445,7 @@ def test_the_contract_covers_every_generated_service() -> None:
     package = descriptor_pool.Default().FindFileContainingSymbol("magpie.v1.VisualSearchService").package
     assert package == "magpie.v1"
     assert len(GENERATED) == 7
-    assert len(METHODS) == 14
+    assert len(METHODS) == 16
     assert not any(method.client_streaming or method.server_streaming for method in METHODS.values())
 
 

@@ -53,8 +53,8 @@ def _while_a_search_can_wait(customer: str) -> Progress:
     def check(_images: int) -> None:
         if time.monotonic() > give_up:
             raise Unavailable(
-                f"the search index of {customer} lacks more than a search can wait for; try again, or fill it "
-                "by `magpie index migrate --to redis`"
+                f"the search index of {customer} lacks more than a search can wait for; try again, or fill "
+                "it by `magpie index migrate --to redis`"
             )
 
     return check

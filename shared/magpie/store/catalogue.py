@@ -120,6 +120,19 @@ class Catalogue:
             if value is not None
         }
 
+    def stored_objects(self, customer: str, bundle: str, product_id: str) -> dict[str, bytes]:
+        """Of the product's images with objects under the bundle, as it lists them: sha256 -> the objects.
+
+        A value is ObjectsEmbedded, or `archived_in`.
+        """
+        with redis_answers():
+            listed = (self._redis.hget(_key(customer, "listed"), product_id) or b"").decode().split()
+            if not listed:
+                return {}
+            images = [_image(product_id, sha256) for sha256 in listed]
+            values = self._redis.hmget(_key(customer, f"objects:{bundle}"), images)
+        return {sha256: value for sha256, value in zip(listed, values, strict=True) if value is not None}
+
     def attributes(self, customer: str) -> AttributeSchema:
         """Names and types of all products, as of one moment."""
         with redis_answers(), self._redis.pipeline() as pipeline:

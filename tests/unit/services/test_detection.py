@@ -116,6 +116,37 @@ def test_a_given_box_is_the_one_object(servicer: DetectionServicer, store: Memor
     assert store.get("shop", response.image.sha256, boxes_of([only])) is not None
 
 
+def test_given_boxes_are_the_objects_in_their_order(
+    servicer: DetectionServicer, store: MemoryCropStore
+) -> None:
+    some = [image_pb2.Box(x0=x, y0=0.1, x1=x + 0.3, y1=0.6) for x in (0.5, 0.1)]
+    request = detection_pb2.DetectRequest(image=content(PHOTO), boxes=[*some, some[0]], max_objects=1)
+    response = servicer.Detect(request, call())
+    assert [o.box for o in response.objects] == [*some, some[0]]
+    assert [(o.label, o.whole_image) for o in response.objects] == [("query", False)] * 3
+    kept = store.get("shop", SHA, boxes_of(response.objects))
+    np.testing.assert_array_equal(
+        kept, crops(decode(PHOTO).pixels, boxes_of(response.objects), tiny_models.INPUT)
+    )
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([image_pb2.Box(x1=1, y1=1)] * 31, "boxes: at most 30, got 31"),
+        ([image_pb2.Box(x1=1, y1=1), image_pb2.Box(x0=0.5, x1=0.2, y1=1)], r"boxes\[1\]: needs x0 < x1"),
+    ],
+)
+def test_boxes_that_are_none_are_named(
+    servicer: DetectionServicer, boxes: list[image_pb2.Box], message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        servicer.Detect(detection_pb2.DetectRequest(image=content(PHOTO), boxes=boxes), call())
+    both = detection_pb2.DetectRequest(image=content(PHOTO), boxes=boxes, box=boxes[0])
+    with pytest.raises(InvalidArgument, match="boxes: does not go together with `box`"):
+        servicer.Detect(both, call())
+
+
 def test_the_whole_image_s_crop_is_kept_where_boxes_will_be_mixed_with_it(
     detector: Detector, store: MemoryCropStore
 ) -> None:
