@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -15,6 +16,8 @@ from local.home import Home, RunState
 from local.system import ProcessStatus, System
 from magpie.errors import Unavailable
 from magpie.index.compaction_policy import Backlog
+from magpie.index.search_server import SearchServer
+from magpie.settings import Settings
 
 
 @click.command("status", epilog=examples("magpie status", "magpie status --json"))
@@ -26,7 +29,8 @@ def command(home: Home, as_json: bool) -> None:
     work = {process.name for process in processes if process.health == "ok"}
     state = home.run_state()
     queues = resources.depths(state.aws_url) if "aws" in work else {}
-    indexes = _backlogs(state) if "aws" in work else []
+    indexes = _backlogs(state) if "aws" in work and state.engine == "compact" else []
+    search = _search_server(home)
     if as_json:
         print_json(
             {
@@ -35,6 +39,7 @@ def command(home: Home, as_json: bool) -> None:
                 "processes": [asdict(process) for process in processes],
                 "queues": {stage: asdict(depth) for stage, depth in queues.items()},
                 "indexes": [asdict(backlog) for backlog in indexes],
+                **({"search": search} if search else {}),
             }
         )
         return
@@ -42,6 +47,11 @@ def command(home: Home, as_json: bool) -> None:
         tell(f"No local system has run in {home.folder}: start one with `magpie up`")
         return
     table_console.print(_process_table(processes))
+    if search:
+        table = Table("search", "", box=None)
+        for line in search.items():
+            table.add_row(*line)
+        table_console.print(table)
     if queues:
         table_console.print(_queue_table(queues))
         if any(depth.parked for depth in queues.values()):
@@ -55,6 +65,21 @@ def _backlogs(state: RunState) -> list[Backlog]:
     with suppress(Unavailable):
         return list(Compacting(state).backlogs())
     return []
+
+
+def _search_server(home: Home) -> dict[str, str]:
+    """What the redis engine has found, where it is in use."""
+    state = home.run_state()
+    if state.engine != "redis" or not state.ports:
+        return {}
+    settings = Settings.from_environment(os.environ | state.environment())
+    server = SearchServer(settings.search_redis_url)
+    try:
+        return server.capabilities.lines()
+    except Unavailable as problem:
+        return {"server": str(problem)}
+    finally:
+        server.close()
 
 
 def _process_table(processes: list[ProcessStatus]) -> Table:

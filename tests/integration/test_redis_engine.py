@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from local.redis_server import search_module
 from magpie.errors import FailedPrecondition, Unavailable
+from magpie.index import redis_follower
 from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compaction import compact
 from magpie.index.filter import parse
@@ -402,6 +403,20 @@ def test_a_server_that_goes_and_comes_back_empty(redis_client: redis.Redis, tmp_
             assert found(engine) == ["p"]
         with pytest.raises(Unavailable):
             found(engine)
+
+
+def test_what_takes_too_long_for_a_search_is_for_migrate(
+    redis_client: redis.Redis, search_url: str, search: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(Catalogue(redis_client))
+    shop.put(Product(id="p", images=["a"]))
+    engine = RedisEngine(shop.catalogue, SearchServer(search_url, FLAT))
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_follower, "_PATIENCE_SECONDS", 0.0)
+        with pytest.raises(Unavailable, match="magpie index migrate"):
+            found(engine)
+    engine.follower.compare("shop", BUNDLE)
+    assert found(engine) == ["p"]
 
 
 def test_a_lost_index_is_made_anew(redis_client: redis.Redis, search_url: str, search: redis.Redis) -> None:

@@ -47,6 +47,19 @@ def _unheard(_images: int) -> None:
     """Progress that nobody follows."""
 
 
+def _while_a_search_can_wait(customer: str) -> Progress:
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+
+    def check(_images: int) -> None:
+        if time.monotonic() > give_up:
+            raise Unavailable(
+                f"the search index of {customer} lacks more than a search can wait for; try again, or fill "
+                "it by `magpie index migrate --to redis`"
+            )
+
+    return check
+
+
 @dataclass(frozen=True)
 class Place:
     """How far the documents of one customer and bundle are."""
@@ -98,7 +111,7 @@ class Follower:
     def caught_up(self, customer: str, bundle: str) -> Place:
         """Bring the documents up to date with all writes that returned before the call.
 
-        Raises Unavailable if another process works at it for longer than a search can wait.
+        Raises Unavailable if that takes longer than a search can wait, here or in another process.
         """
         head = self._catalogue.head(customer)
         place = self.place(customer, bundle)
@@ -107,14 +120,14 @@ class Follower:
         with self._mine[customer, bundle], self._held(customer, bundle) as writer:
             if writer is None:  # somebody else did it
                 return self.place(customer, bundle)
-            return writer.catch_up()
+            return writer.catch_up(_while_a_search_can_wait(customer))
 
     @contextmanager
     def frozen(self, customer: str, bundle: str) -> Iterator[Place]:
         """The same, and nobody changes the documents while the context lasts, which must be a short time."""
         with self._mine[customer, bundle], self._held(customer, bundle, always=True) as writer:
             assert writer is not None
-            yield writer.catch_up()
+            yield writer.catch_up(_while_a_search_can_wait(customer))
 
     def compare(self, customer: str, bundle: str, progress: Progress = _unheard) -> Place:
         """Compare all documents with the catalogue and mend what differs, however long it takes.

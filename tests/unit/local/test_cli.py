@@ -70,6 +70,9 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
         ["search", __file__, "--customer", "c", "--weight", "similar"],
         ["similar", "--customer", "c"],
         ["index", "no-such-file.csv", "--customer", "c"],
+        ["index", "migrate"],
+        ["index", "migrate", "--to", "nowhere"],
+        ["index", "migrate", "--to", "redis", "--drop"],
     ],
 )
 def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
@@ -77,6 +80,13 @@ def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
+
+
+def test_index_migrate_stands_beside_index() -> None:
+    one = magpie("index", "migrate", "--help")
+    assert one.returncode == 0
+    assert "magpie index migrate --to redis" in one.stdout.partition("Examples:")[2]
+    assert "magpie index migrate" in magpie("index", "--help").stdout
 
 
 def test_without_a_running_system(tmp_path: Path) -> None:
