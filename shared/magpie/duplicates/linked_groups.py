@@ -1,9 +1,9 @@
 """Groups of things that are linked in pairs, each with each: no chains.
 
-That A is like B and B like C does not say that A is like C; along a chain of such links a whole shelf of milk
-cartons would end in one group. So a group is a clique of the graph: every two of its members are linked. Where
-B belongs to A and to C, but these not to one another, there are two groups, and B stands in both. No link is
-left out.
+That A is like B and B like C does not say that A is like C; along a chain of such links a whole shelf of
+milk cartons would end in one group. So a group is a clique of the graph: every two of its members are linked.
+Where B belongs to A and to C, but these not to one another, there are two groups, and B stands in both. No
+link is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def linked_groups(links: Mapping[tuple[str, str], float]) -> list[list[str]]:
         weakest = dict(linked[one])  # thing that is linked with all of the group -> its weakest link to it
         joining = other
         while True:
-            covered.update((pair for member in group for pair in ((member, joining), (joining, member))))
+            covered.update(pair for member in group for pair in ((member, joining), (joining, member)))
             group.append(joining)
             links_of_it = linked[joining]
             weakest = {

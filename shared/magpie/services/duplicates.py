@@ -1,7 +1,7 @@
 """DuplicateService: what a catalogue has more than once, told page by page.
 
-A call is short, whatever the size of the catalogue, and nothing is kept between two of them: so a walk of hours
-works behind any time limit, and searches go on beside it.
+A call is short, whatever the size of the catalogue, and nothing is kept between two of them: so a walk of
+hours works behind any time limit, and searches go on beside it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ DEFAULT_COMPARED = 20
 MAX_DESCRIBED = 100  # images a call
 DEFAULT_PROBABILITY = 0.9
 _NEIGHBOURS = 50  # objects looked at of each object at first; where all are likely enough, MAX_LIMIT
-_PRODUCTS_ASKED = 10  # for their objects, a call: ids of 128 characters fit a filter, and some 3 objects a picture the limit
+_PRODUCTS_ASKED = (
+    7  # for their objects, a call: so many of the longest ids, each character a quote, fit a filter
+)
 
 Item = TypeVar("Item")
 
@@ -127,7 +129,9 @@ class DuplicateServicer(duplicates_pb2_grpc.DuplicateServiceServicer):
                     image=image,
                     title=products[image.product_id].title,
                     group=products[image.product_id].group,
-                    image_url=self._addresses.image_url(customer, image.product_id, image.sha256),
+                    image_url=self._addresses.image_url(customer, image.product_id, image.sha256)
+                    if request.include_image_urls
+                    else "",
                 )
                 for image in request.images
                 if image.product_id in products and image.sha256 in products[image.product_id].images
@@ -149,14 +153,12 @@ class DuplicateServicer(duplicates_pb2_grpc.DuplicateServiceServicer):
         if asked > highest:
             raise InvalidArgument(
                 "min_probability",
-                f"is {asked:g}, but the calibration of bundle {self._bundle} gives {highest:.3f} at the most, "
-                "to pictures that are equal",
+                f"is {asked:g}, but the calibration of bundle {self._bundle} gives equal pictures "
+                f"{highest:.3f} at the most",
             )
         return asked or DEFAULT_PROBABILITY
 
-    def _objects(
-        self, products: Sequence[str], compared: _Compared, context: CallContext
-    ) -> list[Candidate]:
+    def _objects(self, products: Sequence[str], compared: _Compared, context: CallContext) -> list[Candidate]:
         """All objects of some products, as the index has them.
 
         The filter names the products, so whatever the query, they are what is found.
@@ -171,18 +173,20 @@ class DuplicateServicer(duplicates_pb2_grpc.DuplicateServiceServicer):
                 *self._objects(products[:half], compared, context),
                 *self._objects(products[half:], compared, context),
             ]
-        compared.stale |= found.stale
+        compared.learn(found)
         return objects
 
     def _compare(self, objects: Sequence[Candidate], compared: _Compared, context: CallContext) -> None:
         """Enter the objects of other products that are likely the same item as one of these."""
         queries = [np.frombuffer(object_.identity, "<f4") for object_ in objects]
         found = self._find(queries, _NEIGHBOURS, context)
+        compared.learn(found)
         for object_, query, result in zip(objects, queries, found.results, strict=True):
-            all_likely = compared.enter(object_, result.candidates, found)
+            all_likely = compared.enter(object_, result.candidates)
             if all_likely and len(result.candidates) == _NEIGHBOURS:
                 more = self._find([query], MAX_LIMIT, context)
-                compared.enter(object_, more.results[0].candidates, more)
+                compared.learn(more)
+                compared.enter(object_, more.results[0].candidates)
 
     def _find(
         self, queries: Sequence[NDArray[np.float32]], limit: int, context: CallContext, filter_: str = ""
@@ -218,23 +222,25 @@ class _Compared:
         self._calibration = calibration
         self._min_probability = min_probability
         self._best: dict[tuple[str, str], SameItem] = {}
+        self._categories: dict[str, str] = {}  # product id -> category
         self.stale = False
 
-    def enter(
-        self, object_: Candidate, neighbours: Sequence[Candidate], found: FindCandidatesResponse
-    ) -> bool:
-        """Returns whether all neighbours are likely enough, so that there may be more."""
+    def learn(self, found: FindCandidatesResponse) -> None:
+        """What an answer tells of products, before its candidates are entered."""
         self.stale |= found.stale
-        categories = {product.id: product.category for product in found.products}
+        self._categories.update((product.id, product.category) for product in found.products)
+
+    def enter(self, object_: Candidate, neighbours: Sequence[Candidate]) -> bool:
+        """Returns whether all neighbours are likely enough, so that there may be more."""
         similarities = np.array([neighbour.similarity[HIT_SPACE] for neighbour in neighbours])
-        theirs = [categories[neighbour.product_id] for neighbour in neighbours]
-        own = categories.get(object_.product_id, "")
+        theirs = [self._categories[neighbour.product_id] for neighbour in neighbours]
+        own = self._categories[object_.product_id]
         probabilities = np.minimum(
             self._calibration.probability(HIT_SPACE, similarities, theirs),
             self._calibration.probability(HIT_SPACE, similarities, own),
         )
         likely = probabilities >= self._min_probability
-        for row in np.flatnonzero(likely):
+        for row in np.flatnonzero(likely).tolist():
             neighbour = neighbours[row]
             if neighbour.product_id != object_.product_id:
                 self._keep(object_, neighbour, float(similarities[row]), float(probabilities[row]))

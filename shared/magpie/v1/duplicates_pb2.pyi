@@ -258,6 +258,9 @@ class DescribeImagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGES_FIELD_NUMBER: _builtins.int
+    INCLUDE_IMAGE_URLS_FIELD_NUMBER: _builtins.int
+    include_image_urls: _builtins.bool
+    """Fill `image_url`."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageOfProduct]:
         """1 to 100."""
@@ -266,10 +269,11 @@ class DescribeImagesRequest(_message.Message):
         self,
         *,
         images: _abc.Iterable[Global___ImageOfProduct] | None = ...,
+        include_image_urls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "include_image_urls", b"include_image_urls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,7 +294,7 @@ class DescribedImage(_message.Message):
     group: _builtins.str
     """The product's group of variants; empty: none."""
     image_url: _builtins.str
-    """A signed address of the picture, good for some minutes."""
+    """If asked for: a signed address of the picture, good for some minutes."""
     @_builtins.property
     def image(self) -> Global___ImageOfProduct:
         """Which."""
@@ -320,7 +324,7 @@ class DescribeImagesResponse(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedImage]:
-        """In the order of the request; pictures whose product is gone are left out."""
+        """In the order of the request; pictures that their product no longer lists are left out."""
 
     def __init__(
         self,

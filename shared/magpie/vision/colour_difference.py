@@ -11,7 +11,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B
 def largest_differences(
     some: NDArray[np.uint8], others: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, d, 3) and (n, d, 3) RGB -> (n,) and (n,): luma and chroma of the farthest of the d parts, levels."""
+    """(n, d, 3) and (n, d, 3) RGB -> (n,) and (n,): largest luma and chroma of d parts, levels."""
     difference = some.astype(np.float32) - others  # of the colours is that of their luma and chroma: linear
     luma = difference @ _LUMA  # (n, d)
     blue, red = 0.564 * (difference[..., 2] - luma), 0.713 * (difference[..., 0] - luma)

@@ -16,6 +16,7 @@ COMMANDS = [
     "index",
     "search",
     "evaluate",
+    "duplicates",
     "config",
     "delete",
     "key",
