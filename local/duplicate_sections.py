@@ -9,18 +9,17 @@ from typing import Any
 from local.duplicates import Group, Image, Link, variants_of
 from magpie.v1.duplicates_pb2 import DescribedImage, ImageOfProduct
 
-Measure = Callable[[Link], dict[str, Any]]
-
 
 @dataclass(frozen=True)
 class Kind:
     """What a section tells."""
 
-    name: str  # as --kind takes it; with _ for - the section's key in JSON
+    name: str  # as --kind takes it
     title: str
     about: str
-    weakest: Callable[[Link | None], str]  # of a group, from its weakest link
-    measures: Measure  # of a link, as JSON
+    measure: str  # of a link; empty: there are no links
+    figure: Callable[[Link], str]  # the measure for people
+    figures: Callable[[Link], dict[str, Any]]  # and for programs
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ShownGroup:
 
     group: Group
     products: list[DescribedImage]
-    measure: str  # the weakest link of any two
+    weakest: str  # the measure of its weakest link; empty: there are no links
     variants_of: str  # the one group of variants of all its products; empty: they are no variants
 
 
@@ -46,21 +45,24 @@ EXACT = Kind(
     "exact",
     "Exact",
     "The same file, byte for byte, listed by several products.",
-    lambda _: "the same bytes",
+    "",
+    lambda _: "",
     lambda _: {},
 )
 RE_ENCODED = Kind(
     "re-encoded",
     "Re-encoded",
-    "One picture saved again: smaller, as a worse JPEG, or a little cut.",
-    lambda link: f"at most {link.bits} of 64 bits differ" if link else "",
+    "One picture saved again: smaller, as a worse JPEG, or a little cut. Few bits of their hashes differ.",
+    "bits of 64",
+    lambda link: str(link.bits),
     lambda link: {"bits": link.bits},
 )
 SAME_ITEM = Kind(
     "same-item",
     "Same item",
     "Different pictures that show the same product, as the bundle's calibration judges.",
-    lambda link: f"at least {link.probability:.2f} likely the same" if link else "",
+    "probability",
+    lambda link: f"{link.probability:.2f}",
     lambda link: {"probability": round(link.probability, 4), "similarity": round(link.similarity, 4)},
 )
 KINDS = {kind.name: kind for kind in (EXACT, RE_ENCODED, SAME_ITEM)}
@@ -72,7 +74,7 @@ def section(kind: Kind, groups: Sequence[Group], described: Mapping[Image, Descr
         ShownGroup(
             group,
             [described.get(image) or _unknown(image) for image in group.images],
-            kind.weakest(group.links[-1] if group.links else None),
+            kind.figure(group.links[-1]) if group.links else "",
             variants_of(group, described),
         )
         for group in groups
@@ -80,10 +82,8 @@ def section(kind: Kind, groups: Sequence[Group], described: Mapping[Image, Descr
     return Section(kind, sorted(shown, key=lambda group: bool(group.variants_of)))
 
 
-def section_json(shown: Section) -> list[dict[str, Any]] | None:
-    """None where the section is missing."""
-    if shown.missing:
-        return None
+def section_json(shown: Section) -> list[dict[str, Any]]:
+    """Its groups as JSON."""
     return [
         {
             "products": [
@@ -97,7 +97,7 @@ def section_json(shown: Section) -> list[dict[str, Any]] | None:
             ],
             "variants_of": group.variants_of or None,
             "links": [
-                {"one": _image(link.one), "other": _image(link.other), **shown.kind.measures(link)}
+                {"one": _image(link.one), "other": _image(link.other), **shown.kind.figures(link)}
                 for link in group.group.links
             ],
         }

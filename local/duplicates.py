@@ -86,27 +86,37 @@ class Pictures:
         return sorted(found, key=lambda group: (group.links[-1].bits, group.images))
 
     def same_item(self, pairs: Iterable[SameItem]) -> list[Group]:
-        """Likeliest first, without what the other two tell. Call `re_encoded` before."""
-        links = {
-            (pair.one.product_id, pair.other.product_id): Link(
-                (pair.one.product_id, pair.one.sha256),
-                (pair.other.product_id, pair.other.sha256),
-                probability=pair.probability,
-                similarity=pair.similarity,
-            )
-            for pair in pairs
-            if not self._told(pair.one.product_id, pair.other.product_id)
-        }
+        """Likeliest first, without what the other two tell. Call `re_encoded` before.
+
+        Products that list the same pictures stand together.
+        """
+        together: dict[frozenset[str], list[str]] = defaultdict(list)
+        for id_, shas in self.images.items():
+            together[frozenset(shas)].append(id_)
+        first = {id_: min(ids) for ids in together.values() for id_ in ids}  # who stands for all of them
+        links: dict[tuple[str, str], Link] = {}
+        for pair in sorted(pairs, key=lambda pair: pair.probability):  # the likeliest link stays
+            one, other = (pair.one.product_id, pair.one.sha256), (pair.other.product_id, pair.other.sha256)
+            ids = sorted((first.get(one[0], one[0]), first.get(other[0], other[0])))
+            if not self._told(one[0], other[0]):
+                links[ids[0], ids[1]] = Link(
+                    one, other, probability=pair.probability, similarity=pair.similarity
+                )
         found = []
-        for members in linked_groups({pair: link.probability for pair, link in links.items()}):
+        for members in linked_groups({ids: link.probability for ids, link in links.items()}):
             within = sorted(
-                (links[pair] for pair in _pairs_within(members, links)), key=lambda link: -link.probability
+                (links[ids] for ids in _pairs_within(members, links)), key=lambda k: -k.probability
             )
-            shown: dict[str, Image] = {}  # of each product, the picture of its strongest link
+            shown: dict[str, str] = {}  # of each member, the picture of its strongest link
             for link in within:
-                for image in (link.one, link.other):
-                    shown.setdefault(image[0], image)
-            found.append(Group([shown[id_] for id_ in members], within))
+                for id_, sha256 in (link.one, link.other):
+                    shown.setdefault(first.get(id_, id_), sha256)
+            images = [
+                (id_, shown[member])
+                for member in members
+                for id_ in together.get(frozenset(self.images.get(member, ())), [member])
+            ]
+            found.append(Group(images, within))
         return sorted(found, key=lambda group: (-group.links[-1].probability, group.images))
 
     def _joins_products(self, one: str, other: str) -> bool:

@@ -28,11 +28,12 @@ def render(
                 "kind": section.kind.name,
                 "title": section.kind.title,
                 "about": section.kind.about,
+                "measure": section.kind.measure,
                 "missing": section.missing,
                 "count": len(section.groups),
                 "groups": [
                     {
-                        "measure": group.measure,
+                        "weakest": group.weakest,
                         "variants_of": group.variants_of,
                         "more": max(0, len(group.products) - PRODUCTS),
                         "products": [

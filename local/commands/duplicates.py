@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from local.client import CallFailed, Client
 from local.commands.options import (
@@ -72,10 +74,10 @@ def command(
     re-encoded  one picture saved again: smaller, as a worse JPEG, a little cut
     same-item   different pictures that show the same product, as likely as asked
 
-    What one section tells of two products, no later one tells again. Every two pictures of a group are linked
-    with one another, and the measure that stands beside a group is that of its weakest link. Products of one
-    `group` are marked as variants and come last. The last section searches for every picture in turn; the
-    others take seconds.
+    What one section tells of two products, no later one tells again. A picture stands for every product that
+    lists it. Every two pictures of a group are linked with one another; the measure beside a group is that of
+    its weakest link. Products of one `group` are marked as variants and come last. The last section searches
+    for every picture in turn; the others take seconds.
     """
     asked = kinds or tuple(KINDS)
     with reading(home, customer, PATIENCE_SECONDS) as client, _progress(transient=as_json) as bar:
@@ -146,34 +148,35 @@ def _print(found: Section) -> None:
     if not found.groups:
         table_console.print(f"  {found.missing or 'none'}\n", highlight=False, markup=False)
         return
-    table = Table("", "product", "title", "picture", "", box=None, padding=(0, 2, 0, 0))
+    whole: dict[str, Any] = {"overflow": "fold"}  # ids are for copying: never cut
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("product", **whole)
+    table.add_column("title")
+    table.add_column("picture", **whole)
+    table.add_column(found.kind.measure)
+    table.add_column("")
     for number, group in enumerate(found.groups, start=1):
         variants = f"variants of {group.variants_of}" if group.variants_of else ""
-        remark = ", ".join(part for part in (group.measure, variants) if part)
         for row, product in enumerate(group.products):
-            last = row == len(group.products) - 1
-            table.add_row(
-                str(number) if row == 0 else "",
-                product.image.product_id,
-                product.title,
-                product.image.sha256[:12],
-                remark if row == 0 else "",
-                end_section=last,
-            )
-    table_console.print(table, markup=False)
+            of_group = (str(number), group.weakest, variants) if row == 0 else ("", "", "")
+            texts = (product.image.product_id, product.title, product.image.sha256[:12])
+            table.add_row(of_group[0], *map(Text, texts), of_group[1], Text(of_group[2]))
+    table_console.print(table)
     table_console.print()
 
 
 def _print_json(pictures: Pictures, sections: list[Section]) -> None:
-    answer: dict[str, object] = {
+    answer: dict[str, Any] = {
         "products": len(pictures.images),
         "pictures": len(pictures.holders),
         "without_fingerprint": pictures.lacking,
     }
     for found in sections:
-        answer[found.kind.name.replace("-", "_")] = section_json(found)
+        name = found.kind.name.replace("-", "_")
+        answer[name] = None if found.missing else section_json(found)
         if found.missing:
-            answer["missing"] = found.missing
+            answer[f"{name}_missing"] = found.missing
     print_json(answer)
 
 
@@ -182,5 +185,5 @@ def _progress(transient: bool) -> Progress:
     return Progress(*columns, console=notes, transient=transient)
 
 
-def _advance(bar: Progress, task: object, step: int, total: int) -> None:
-    bar.update(task, advance=step, total=total)  # type: ignore[arg-type]
+def _advance(bar: Progress, task: TaskID, step: int, total: int) -> None:
+    bar.update(task, advance=step, total=total)

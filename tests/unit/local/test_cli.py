@@ -60,6 +60,9 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
         ["search", __file__, "--customer", "c", "--box", "0.5,0,0.2,1"],
         ["search", __file__, "--customer", "c", "-k", "0"],
         ["index", "no-such-file.csv", "--customer", "c"],
+        ["duplicates"],
+        ["duplicates", "--customer", "c", "--kind", "near"],
+        ["duplicates", "--customer", "c", "--min-probability", "1"],
     ],
 )
 def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
