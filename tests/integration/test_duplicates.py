@@ -19,9 +19,13 @@ from local.client import CallFailed, Client
 from local.duplicates import Group, Pictures, describe, find_same_items, read_pictures, variants_of
 from local.ports import free_port
 from magpie.bootstrap import Application
+from magpie.index.compact import CompactEngine
+from magpie.index.compaction import compact
+from magpie.index.hash_model import Coder, HashModel
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.context import CallContext
 from magpie.settings import Settings
+from magpie.store.snapshots import Snapshots
 from magpie.store.upload_key import UploadKey
 from magpie.v1.duplicates_pb2 import (
     DescribeImagesRequest,
@@ -60,10 +64,15 @@ def made_bundle(folder: Path, *, calibrated: bool = True) -> Path:
 class System:
     """One process that serves all, over native gRPC."""
 
-    def __init__(self, bundle: Path, redis_url: str, s3: Any, bucket: str) -> None:
+    def __init__(
+        self, bundle: Path, redis_url: str, s3: Any, bucket: str, engine: CompactEngine | None = None
+    ) -> None:
+        self.arguments = (bundle, redis_url, s3, bucket)
         settings = {"MAGPIE_BUNDLE": str(bundle), "MAGPIE_REDIS_URL": redis_url, "MAGPIE_BUCKET": bucket}
         self.app = Application(Settings.from_environment(settings))
         self.app.s3 = s3
+        if engine is not None:
+            self.app.engine = engine
         self._bucket = bucket
         self._crops = MemoryCropStore()
         self._address = f"127.0.0.1:{free_port()}"
@@ -315,6 +324,41 @@ def test_items_are_compared_in_pages_and_each_pair_is_found(system: System) -> N
     assert {pair for pair, probability in exact.items() if probability > 0.51} <= found.keys()
     assert found.keys() <= {pair for pair, probability in exact.items() if probability > 0.49}
     assert all(found[pair] == pytest.approx(exact[pair], abs=0.01) for pair in found)
+
+
+def test_a_snapshot_tells_the_same(system: System, s3: Any, bucket: str, tmp_path: Path) -> None:
+    system.index("a", file(pattern(1, RED)))
+    system.index("b", file(pattern(1, RED), "JPEG", quality=60))
+    for number in range(30):
+        system.write(f"{number:02}", number / 10, number / 10 + 0.003)
+    system.write("twin", 1.0)
+    before = sections(system.client())
+    assert products(before["re-encoded"]) == [["a", "b"]]
+    assert ["10", "twin"] in products(before["same-item"])
+
+    catalogue, bundle = system.app.catalogue, system.app.bundle.id
+    snapshots = Snapshots(s3, bucket, tmp_path / "snapshots")
+    dimensions = system.app.bundle.embedder_card.spaces
+    rng = np.random.default_rng(0)
+    model = HashModel(
+        {
+            space: Coder(
+                "random", (rng.standard_normal((d, 64)).astype(np.float32),), (np.zeros(64, np.float32),)
+            )
+            for space, d in dimensions.items()
+        }
+    )
+    for title in ("one", "another"):  # the catalogue lets go of its vectors with the second
+        catalogue.upsert_products("shop", [Product(id="any", title=title)], bundle)
+        compacted = compact(catalogue, snapshots, model, "shop", bundle)
+        assert compacted is not None
+    assert compacted.archived > 0
+    again = System(*system.arguments, engine=CompactEngine(catalogue, snapshots))
+    after = sections(again.client())
+    again.close()
+    assert after["exact"] == before["exact"]
+    assert after["re-encoded"] == before["re-encoded"]
+    assert products(after["same-item"]) == products(before["same-item"])
 
 
 def test_more_products_that_look_alike_than_are_looked_at_first(system: System) -> None:
