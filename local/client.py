@@ -15,6 +15,7 @@ from magpie.errors import MagpieError
 from magpie.services.search_request import MAX_PHOTO_BYTES
 from magpie.v1.catalog_pb2 import CreateUploadRequest
 from magpie.v1.catalog_pb2_grpc import CatalogServiceStub
+from magpie.v1.duplicates_pb2_grpc import DuplicateServiceStub
 from magpie.v1.image_pb2 import Image
 from magpie.v1.ranking_config_pb2_grpc import RankingConfigServiceStub
 from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
@@ -60,6 +61,7 @@ class Client:
         self._patience = patience
         self._http = urllib3.PoolManager(maxsize=16, timeout=CALL_SECONDS, retries=False)
         self.catalog = CatalogServiceStub(self._channel)
+        self.duplicates = DuplicateServiceStub(self._channel)
         self.ranking_configs = RankingConfigServiceStub(self._channel)
         self.visual_search = VisualSearchServiceStub(self._channel)
 

@@ -44,6 +44,7 @@ from magpie.rpc.local_channel import LocalChannel
 from magpie.rpc.registry import Observer, ServicerRegistry
 from magpie.services.catalog import CatalogServicer
 from magpie.services.detection import DetectionServicer
+from magpie.services.duplicates import DuplicateServicer
 from magpie.services.embedding import EmbeddingServicer
 from magpie.services.ranking_configs import RankingConfigServicer
 from magpie.services.reranking import RerankingServicer
@@ -65,6 +66,7 @@ from magpie.store.uploads import Uploads
 from magpie.telemetry import CompactionMetrics, ProbeMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
+from magpie.v1.duplicates_pb2_grpc import add_DuplicateServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
 from magpie.v1.ranking_config_pb2_grpc import add_RankingConfigServiceServicer_to_server
 from magpie.v1.reranking_pb2_grpc import RerankingServiceStub, add_RerankingServiceServicer_to_server
@@ -303,7 +305,16 @@ class Application:
             self.bundle.embedder_card.spaces,
             calibrated=self.calibration is not None,
         )
+        duplicates = DuplicateServicer(
+            self.catalogue,
+            self.uploads,
+            self.stages.search,
+            self.bundle.id,
+            self.bundle.embedder_card.spaces,
+            self.calibration,
+        )
         add_VisualSearchServiceServicer_to_server(self.visual_search, registry.server)
+        add_DuplicateServiceServicer_to_server(duplicates, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)
         add_RankingConfigServiceServicer_to_server(configs, registry.server)
         return registry

@@ -130,6 +130,7 @@ def scalar(each: FieldDescriptor, seed: int) -> Any:
         FieldDescriptor.CPPTYPE_DOUBLE: seed / 7,
         FieldDescriptor.CPPTYPE_INT32: seed % 100_000,
         FieldDescriptor.CPPTYPE_INT64: 2**40 + seed,
+        FieldDescriptor.CPPTYPE_UINT64: 2**63 + seed,
     }[each.cpp_type]
 
 

@@ -14,6 +14,7 @@ from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
 from magpie.vision.crop_store import CropStore
 from magpie.vision.decode import Photo
 from magpie.vision.detector import Detection
+from magpie.vision.fingerprint import fingerprint
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import Pixels, crops
 
@@ -81,7 +82,9 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
         found = self._catalogue_policy.objects(detections)
         self._keep(customer, photo, [detection.box for detection in found])
         return events_pb2.ObjectsDetected(
-            image=request.image, objects=_messages(found, nothing_found=not detections)
+            image=request.image,
+            objects=_messages(found, nothing_found=not detections),
+            fingerprint=fingerprint(photo.pixels),
         )
 
     def _keep(self, customer: str, photo: Photo, boxes: list[Box]) -> None:

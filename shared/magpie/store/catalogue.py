@@ -8,6 +8,7 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `listed` | hash | product id -> the images that it lists, joined by spaces |
 | `images` | hash | image -> JSON of state, reason, objects, events: exactly the images that products list |
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
+| `fingerprints` | hash | image -> Fingerprint, of images that were indexed since there are fingerprints |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
 | `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
 | `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
@@ -38,6 +39,7 @@ from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
 from magpie.store.redis_connection import redis_answers
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
+from magpie.v1.image_pb2 import Fingerprint
 from magpie.v1.product_pb2 import Product
 
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
@@ -45,6 +47,9 @@ _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how muc
 _SCANNED = 500  # hash fields a call
 _CHANGES_SINCE = 10_000  # entries that are looked through at once
 _ARCHIVED = 200  # images a call
+_WRITTEN = (  # by the scripts that begin with the prelude
+    "products", "listed", "images", "unfinished", "bundles", "changes", "fingerprints", "typed", "attributes",
+)  # fmt: skip
 _LUA = Path(__file__).with_name("lua")
 
 
@@ -62,6 +67,15 @@ class Changes:
 def archived_in(value: bytes) -> int | None:
     """The first snapshot that has an image's objects; None: `value` is the objects themselves."""
     return int(value[1:]) if value.startswith(b"@") else None
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A page of a walk through all products."""
+
+    images: dict[str, list[str]]  # product id -> SHA-256 of the images that it lists
+    cursor: int  # where the next page begins; 0: this was the last
+    total: int  # products in all
 
 
 class Catalogue:
@@ -164,6 +178,8 @@ class Catalogue:
             value,
             len(event.objects),
         ]
+        if event.HasField("fingerprint"):
+            arguments.append(event.fingerprint.SerializeToString())
         problem = self._run(self._write, image.customer, arguments)
         if problem is None:
             return len(event.objects)
@@ -194,6 +210,27 @@ class Catalogue:
             for sha256 in (line or b"").decode().split()
         ]
         return self._statuses(customer, images)
+
+    def walk(self, customer: str, cursor: int, count: int) -> Walked:
+        """About `count` products from `cursor` on, 0 at first; all at once if there are some hundred only.
+
+        Sees every product that is there throughout. The cursor is Redis' own: a walk that goes on after a
+        failover to another node may miss some.
+        """
+        with redis_answers():
+            next_cursor, page = self._redis.hscan(_key(customer, "listed"), cursor, count=count)
+            total = self._redis.hlen(_key(customer, "listed"))
+        images = {product_id.decode(): line.decode().split() for product_id, line in page.items()}
+        return Walked(images, next_cursor, total)
+
+    def fingerprints(self, customer: str, images: Sequence[tuple[str, str]]) -> list[Fingerprint | None]:
+        """Of (product id, sha256) each; None where there is none."""
+        if not images:
+            return []
+        fields = [_image(product_id, sha256) for product_id, sha256 in images]
+        with redis_answers():
+            values = self._redis.hmget(_key(customer, "fingerprints"), fields)
+        return [None if value is None else Fingerprint.FromString(value) for value in values]
 
     def unfinished(self, older_than_seconds: float = 0.0) -> Iterator[tuple[str, ImageStatus]]:
         """Images, of all customers, neither indexed nor failed, that have made no step for so long."""
@@ -326,9 +363,10 @@ class Catalogue:
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
-        names = ("products", "listed", "images", "unfinished", "bundles", "changes", "typed", "attributes")
         with redis_answers():
-            return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
+            return script(
+                [_key(customer, name) for name in _WRITTEN], [_key(customer, "objects:"), *arguments]
+            )
 
     def _statuses(self, customer: str, images: Sequence[bytes]) -> list[ImageStatus]:
         if not images:

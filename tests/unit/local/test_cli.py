@@ -18,6 +18,7 @@ COMMANDS = [
     "similar",
     "attributes",
     "evaluate",
+    "duplicates",
     "config",
     "delete",
     "key",
@@ -73,6 +74,9 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
         ["index", "migrate"],
         ["index", "migrate", "--to", "nowhere"],
         ["index", "migrate", "--to", "redis", "--drop"],
+        ["duplicates"],
+        ["duplicates", "--customer", "c", "--kind", "near"],
+        ["duplicates", "--customer", "c", "--min-probability", "1"],
     ],
 )
 def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:

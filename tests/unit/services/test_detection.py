@@ -19,6 +19,7 @@ from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.crop_store import MemoryCropStore
 from magpie.vision.decode import decode
 from magpie.vision.detector import Detector
+from magpie.vision.fingerprint import fingerprint
 from magpie.vision.preprocess import crops
 from tests.unit.vision import tiny_models
 
@@ -34,6 +35,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 PHOTO = jpeg(np.random.default_rng(0).integers(100, 156, (100, 200, 3), dtype=np.uint8))
 BLACK = jpeg(np.zeros((50, 50, 3), np.uint8))  # the tiny detector's scores fall to 0 on it
+HALVES = jpeg(np.repeat(np.array([0, 255], np.uint8), 40)[None, :, None].repeat(60, 0).repeat(3, 2))
 SHA = hashlib.sha256(PHOTO).hexdigest()
 
 
@@ -62,7 +64,7 @@ def detector(tmp_path: Path) -> Detector:
 
 @pytest.fixture
 def servicer(detector: Detector, store: MemoryCropStore) -> DetectionServicer:
-    photos = Uploaded({("shop", "key"): PHOTO, ("shop", "black"): BLACK})
+    photos = Uploaded({("shop", "key"): PHOTO, ("shop", "black"): BLACK, ("shop", "halves"): HALVES})
     return DetectionServicer(detector, store, tiny_models.INPUT, photos)
 
 
@@ -211,6 +213,21 @@ def test_a_catalogue_picture_without_objects_is_the_whole(servicer: DetectionSer
     event = uploaded(upload_key="black", sha256=hashlib.sha256(BLACK).hexdigest())
     (only,) = servicer.DetectUploaded(event, call("")).objects
     assert (only.label, only.score, only.whole_image) == ("image", 0, True)
+
+
+def test_a_catalogue_picture_has_a_fingerprint_an_empty_one_if_it_shows_nothing(servicer) -> None:
+    event = uploaded(upload_key="halves", sha256=hashlib.sha256(HALVES).hexdigest())
+    detected = servicer.DetectUploaded(event, call(""))
+    assert detected.fingerprint == fingerprint(decode(HALVES).pixels)
+    np.testing.assert_allclose(
+        np.frombuffer(detected.fingerprint.colours, np.uint8).reshape(4, 4, 3)[:, :, 0],
+        [[0, 0, 255, 255]] * 4,
+        atol=2,
+    )
+    event = uploaded(upload_key="black", sha256=hashlib.sha256(BLACK).hexdigest())
+    detected = servicer.DetectUploaded(event, call(""))
+    assert detected.HasField("fingerprint")
+    assert detected.fingerprint == image_pb2.Fingerprint()
 
 
 @pytest.mark.parametrize(
