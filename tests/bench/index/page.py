@@ -1,0 +1,238 @@
+"""The table and the chart, in the terminal and in docs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from rich.console import Console
+from rich.table import Table
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402 - after its backend is chosen
+
+Result = dict[str, Any]
+
+PAGE = Path("docs/index-benchmark.md")
+CHART = Path("docs/index-benchmark.png")
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+HEADINGS = (
+    "engine",
+    "objects",
+    "filter keeps",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "recall@10",
+    "memory B",
+    "disk B",
+    "Redis B",
+    "build s",
+    "load ms",
+    "upserts/s",
+    "deletes/s",
+)
+# Okabe and Ito's colours, told apart by the colour-blind.
+COLOURS = ("#D55E00", "#E69F00", "#000000", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#999999")
+MARKERS = {None: "o", 1.0: "s", 0.1: "^", 0.01: "D", 0.001: "v"}
+
+
+def print_table(console: Console, results: Sequence[Result]) -> None:
+    """All of it."""
+    table = Table(box=None)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "engine" else "right")
+    for result in results:
+        for row in rows(result):
+            table.add_row(*row)
+    console.print(table)
+    for line in targets(results):
+        console.print(f"  {line}")
+
+
+def rows(result: Result) -> list[tuple[str, ...]]:
+    """Lines of the table; what does not depend on the filter stands in the first."""
+    first = (result["engine"], f"{result['objects']:,}")
+    if "left_out" in result:
+        return [(*first, result["left_out"], *[""] * (len(HEADINGS) - 3))]
+    count = result["objects"]
+    facts = [
+        f"{(result['anonymous_bytes'] + result['mapped_bytes']) / count:,.0f}",
+        f"{result['disk_bytes'] / count:,.0f}",
+        f"{result['redis_bytes'] / count:,.0f}" if result["redis_bytes"] else "",
+        f"{result['build_s']:.1f}",
+        f"{result['load_ms']:,.0f}",
+        f"{result['upserts_per_s']:,.0f}" if "upserts_per_s" in result else "cannot",
+        f"{result['deletes_per_s']:,.0f}" if "deletes_per_s" in result else "cannot",
+    ]
+    lines = [
+        (
+            *first,
+            kept(search["share"]),
+            *_times(search),
+            _recall(search["recall"]),
+            *(facts if not number else [""] * 7),
+        )
+        for number, search in enumerate(result["searches"])
+    ]
+    if len(result["searches"]) == 1:
+        lines.append((*first, "cannot filter", *[""] * 11))
+    if "while_writing" in result:
+        busy = result["while_writing"]
+        lines.append((*first, "no filter, writing", *_times(busy), *[""] * 8))
+    return lines
+
+
+def kept(share: float | None) -> str:
+    """What a filter lets pass."""
+    return "no filter" if share is None else f"{100 * share:g} %"
+
+
+def summary(result: Result) -> str:
+    """One line for the terminal."""
+    what = f"{result['engine']}, {result['objects']:,}"
+    if "left_out" in result:
+        return f"{what}: left out, {result['left_out']}"
+    found = ", ".join(
+        f"{kept(s['share'])}: {s['p50']:.2f} ms, recall {_recall(s['recall'])}" for s in result["searches"]
+    )
+    return f"{what}: built in {result['build_s']:.1f} s; {found}"
+
+
+def targets(results: Sequence[Result]) -> list[str]:
+    """What the compact engine is meant to reach, and whether it did."""
+    lines = []
+    for result in results:
+        if result["engine"] != "compact" or "searches" not in result:
+            continue
+        plain, count = result["searches"][0], result["objects"]
+        aims: list[tuple[str, float, str, float]] = []
+        if count == 100_000:
+            aims = [("p50 ms", plain["p50"], "at most", 2)]
+        elif count == 1_000_000:
+            aims = [
+                ("p50 ms", plain["p50"], "at most", 15),
+                ("p99 ms", plain["p99"], "at most", 30),
+                ("lowest recall@10", min(s["recall"] for s in result["searches"]), "at least", 0.98),
+                ("bytes resident an object", _resident(result), "at most", 110),
+                ("load ms", result["load_ms"], "at most", 300),
+                ("objects/s of building", count / result["build_s"], "at least", 20_000),
+            ]
+        for what, value, bound, aim in aims:
+            met = value <= aim if bound == "at most" else value >= aim
+            lines.append(
+                f"compact, {count:,}: {what} {value:,.4g}, target {bound} {aim:,g}: {'met' if met else 'missed'}"
+            )
+    return lines
+
+
+def write(results: Sequence[Result], path: Path = PAGE, chart: Path = CHART) -> None:
+    """Put table and chart between the page's markers. Raises ValueError if the page has none."""
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} needs the lines {BEGIN} and {END}")
+    draw(results, chart)
+    path.write_text(f"{before}{BEGIN}\n\n{markdown(results, chart.name)}\n{END}{after}")
+
+
+def markdown(results: Sequence[Result], chart: str) -> str:
+    """What stands between the markers."""
+    lines = [
+        f"![Recall against the median time of a search, one panel a size]({chart})",
+        "",
+        f"*{caption(results)}*",
+        "",
+    ]
+    lines += [_line(HEADINGS), _line(["---", *["---:"] * (len(HEADINGS) - 1)])]
+    lines += [_line(row) for result in results for row in rows(result)]
+    lines += ["", *(f"- {line}" for line in targets(results)), ""]
+    lines += ["| engine | version | parameters |", "|---|---|---|"]
+    known = {result["engine"]: result for result in results}
+    lines += [_line([r["engine"], r["version"] or "this", r["parameters"]]) for r in known.values()]
+    return "\n".join(lines) + "\n"
+
+
+def caption(results: Sequence[Result]) -> str:
+    """On what, and when."""
+    machine = results[-1]["machine"]
+    loads = [result["machine"]["load_at_end"] for result in results]
+    return (
+        f"{machine['cores']} cores of {processor()}, one of them for each engine; Python {machine['python']}; "
+        f"commit {machine['commit']}, {machine['time'][:10]}; load of the machine {min(loads):.1f} to {max(loads):.1f}."
+    )
+
+
+def processor() -> str:
+    """The model's name, where the system tells."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def draw(results: Sequence[Result], path: Path) -> None:
+    """Recall@10 against p50: a panel a size, a colour an engine, a shape a filter."""
+    measured = [result for result in results if "searches" in result]
+    sizes = sorted({result["objects"] for result in measured})
+    engines = list(dict.fromkeys(result["engine"] for result in measured))
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(4.4 * len(sizes), 4.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, size in zip(panels[0], sizes, strict=True):
+        for result in measured:
+            if result["objects"] != size:
+                continue
+            colour = COLOURS[engines.index(result["engine"]) % len(COLOURS)]
+            searches = [s for s in result["searches"] if s["recall"] is not None]
+            panel.plot(
+                [s["p50"] for s in searches], [s["recall"] for s in searches], color=colour, lw=0.8, alpha=0.5
+            )
+            for search in searches:
+                panel.plot(
+                    search["p50"],
+                    search["recall"],
+                    MARKERS[search["share"]],
+                    color=colour,
+                    ms=7,
+                    mec="white",
+                    mew=0.5,
+                )
+        panel.set_xscale("log")
+        panel.set_title(f"{size:,} objects")
+        panel.set_xlabel("p50 of a search, ms")
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("recall@10 against exact float")
+    named = [
+        plt.Line2D([], [], color=COLOURS[number % len(COLOURS)], marker="o", ls="", label=engine)
+        for number, engine in enumerate(engines)
+    ]
+    shaped = [
+        plt.Line2D([], [], color="#555555", marker=marker, ls="", label=kept(share))
+        for share, marker in MARKERS.items()
+    ]
+    figure.legend(handles=[*named, *shaped], loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _times(search: Result) -> tuple[str, ...]:
+    return tuple(f"{search[name]:.2f}" for name in ("p50", "p95", "p99"))
+
+
+def _recall(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _resident(result: Result) -> float:
+    return float((result["anonymous_bytes"] + result["mapped_bytes"]) / result["objects"])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
