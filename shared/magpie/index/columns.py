@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from magpie.index.filter_terms import OPERATORS, Mask, Value, value_of
 from magpie.v1.product_pb2 import Product
 
-_ABSENT = -1  # of a text's code and of a flag
+ABSENT = -1  # of a text's code and of a flag
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -21,9 +21,9 @@ class _Column:
     """One name's values. Rows are only appended, so that whoever took the arrays keeps a consistent view."""
 
     def __init__(self) -> None:
-        self.codes: NDArray[np.int32] = np.empty(0, np.int32)  # number of the text, _ABSENT: not a text
+        self.codes: NDArray[np.int32] = np.empty(0, np.int32)  # number of the text, ABSENT: not a text
         self.numbers: NDArray[np.float64] = np.empty(0)  # NaN: not a number
-        self.flags: NDArray[np.int8] = np.empty(0, np.int8)  # 0, 1, _ABSENT: not a flag
+        self.flags: NDArray[np.int8] = np.empty(0, np.int8)  # 0, 1, ABSENT: not a flag
         self.code_of: dict[str, int] = {}
         self.rows = 0
 
@@ -31,9 +31,9 @@ class _Column:
         stop = self.rows + len(values)
         if stop > len(self.codes):
             capacity = max(stop, 2 * len(self.codes), 64)
-            self.codes = _grown(self.codes, capacity, _ABSENT)
+            self.codes = _grown(self.codes, capacity, ABSENT)
             self.numbers = _grown(self.numbers, capacity, np.nan)
-            self.flags = _grown(self.flags, capacity, _ABSENT)
+            self.flags = _grown(self.flags, capacity, ABSENT)
         for row, value in enumerate(values, self.rows):
             if isinstance(value, str):
                 self.codes[row] = self.code_of.setdefault(value, len(self.code_of))
@@ -50,13 +50,13 @@ class _Column:
             return np.asarray(holds(numbers, value) & ~np.isnan(numbers))  # NaN != value would hold
         if isinstance(value, bool):
             flags = self.flags[:rows]
-            return np.asarray(holds(flags, int(value)) & (flags != _ABSENT))
+            return np.asarray(holds(flags, int(value)) & (flags != ABSENT))
         codes = self.codes[:rows]
         unused = len(self.code_of)
-        return np.asarray(holds(codes, self.code_of.get(value, unused)) & (codes != _ABSENT))
+        return np.asarray(holds(codes, self.code_of.get(value, unused)) & (codes != ABSENT))
 
     def exists(self, rows: int) -> Mask:
-        absent = (self.codes[:rows] == _ABSENT) & (self.flags[:rows] == _ABSENT)
+        absent = (self.codes[:rows] == ABSENT) & (self.flags[:rows] == ABSENT)
         return np.asarray(~absent | ~np.isnan(self.numbers[:rows]))
 
 
