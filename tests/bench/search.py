@@ -17,7 +17,7 @@ from magpie.settings import Settings
 from magpie.store.catalogue import Catalogue
 from magpie.vision.bundle import Bundle
 from tests.bench.harness import measure, report
-from tests.bench.own_redis import redis_of_our_own
+from tests.bench.own_services import redis_of_our_own
 from tests.bench.stock import fill
 
 SIZES = (1_000, 10_000, 100_000)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from tests.bench.index.clustered_vectors import OBJECTS
 from tests.bench.index.collection import make
 from tests.bench.index.registry import SUBJECTS
 from tests.bench.index.subject import Subject
-from tests.bench.own_redis import redis_url_of_our_own
+from tests.bench.own_services import own_aws, own_redis
 
 SIZES = (10_000, 100_000, 1_000_000)
 RESULTS = OUT / "index"
+SERVERS = {"redis": own_redis, "aws": own_aws}
 BENCH = Path(__file__).parent
 NOT_MEASURING = ("page.py", "__main__.py")
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
@@ -123,39 +124,32 @@ def _measure(
 def _trial(subject: type[Subject], collection: Path, seconds: float, tell: Any) -> dict[str, Any]:
     folder = OUT / f"index-of-{subject.name}"
     shutil.rmtree(folder, ignore_errors=True)
+    phases = ("build", "serve", "compact") if subject.compacts else ("build", "serve")
     figures: dict[str, Any] = {}
-    try:
-        with redis_url_of_our_own() if subject.needs_redis else nullcontext("") as url:
-            for phase in ("build", "serve"):
-                tell(f"{subject.name}, {collection.name}: {phase}")
-                figures |= _phase(phase, subject.name, collection, folder, url, seconds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        urls = {name: stack.enter_context(SERVERS[name]()) for name in subject.needs}
+        options = [word for name, url in urls.items() for word in (f"--{name}", url)]
+        for phase in phases:
+            tell(f"{subject.name}, {collection.name}: {phase}")
+            command = [phase, subject.name, str(collection), str(folder), *options, "--seconds", str(seconds)]
+            figures |= _in_its_own_process(command)
     return figures
 
 
-def _phase(phase: str, name: str, collection: Path, folder: Path, url: str, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.index.trial", phase, name, str(collection), str(folder)]
-    command += ["--redis", url, "--seconds", str(seconds)]
+def _in_its_own_process(command: Sequence[str]) -> dict[str, Any]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", "tests.bench.index.on_one_core", *command],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
         env={**os.environ, **threads},
-        preexec_fn=_on_one_core,
     )
     if done.returncode:
-        raise SystemExit(f"{name}: {phase} failed, see above")
+        raise SystemExit(f"{' '.join(command)} failed, see above")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
-
-
-def _on_one_core() -> None:
-    """Where the system can: threads of a library's own then share it."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _wanted(subject: type[Subject], size: int) -> bool:

@@ -17,7 +17,7 @@ import usearch.index
 from numpy.typing import NDArray
 
 from tests.bench.index.collection import Collection, Ids, below
-from tests.bench.index.subject import OneVector, objects_of
+from tests.bench.index.subject import OneVector, Services, objects_of
 
 LINKS = 16  # M of every graph
 BUILT_WITH = 64  # efConstruction
@@ -28,8 +28,8 @@ MOST_SEARCHED_WITH = 2048  # of a graph that has to look further under a filter
 class _InProcess(OneVector):
     """One thread, and either a search or a write at a time."""
 
-    def __init__(self, collection: Collection, folder: Path, redis_url: str) -> None:
-        super().__init__(collection, folder, redis_url)
+    def __init__(self, collection: Collection, folder: Path, services: Services) -> None:
+        super().__init__(collection, folder, services)
         self._lock = threading.Lock()
         self._path = str(folder / "index")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,22 +15,31 @@ from tests.bench.index.clustered_vectors import OBJECTS
 from tests.bench.index.collection import Collection, Ids, below
 
 
+@dataclass(frozen=True)
+class Services:
+    """URLs of the servers that an engine needs; empty: it does not."""
+
+    redis: str = ""
+    aws: str = ""
+
+
 class Subject(ABC):
     """Products are numbered, and so are objects: product p has the objects 4 p to 4 p + 3."""
 
     name: ClassVar[str]
     largest: ClassVar[int | None] = None  # objects, more are not tried
-    needs_redis: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()  # names of Services
     filters: ClassVar[bool] = True
     writes: ClassVar[bool] = True  # it can replace and delete
+    compacts: ClassVar[bool] = False
     writer_is_a_process: ClassVar[bool] = False  # else a thread of the process that searches
     sources: ClassVar[tuple[str, ...]] = ()  # what of this repository it runs
     parameters: ClassVar[str]
 
-    def __init__(self, collection: Collection, folder: Path, redis_url: str) -> None:
+    def __init__(self, collection: Collection, folder: Path, services: Services) -> None:
         self.collection = collection
         self.folder = folder  # what it needs to open the index again lies here
-        self.redis_url = redis_url
+        self.services = services
 
     @staticmethod
     def version() -> str:
@@ -39,6 +49,13 @@ class Subject(ABC):
     @abstractmethod
     def build(self) -> dict[str, Any]:
         """Index the collection and write it to disk. Returns further figures."""
+
+    def compact(self) -> dict[str, Any]:
+        """Take into the files on disk what was written since, in a process of its own. Returns further figures."""
+        return {}
+
+    def connect(self) -> None:
+        """Reach the servers: what a process takes for that is not counted as the index's."""
 
     @abstractmethod
     def load(self) -> None:
@@ -68,8 +85,8 @@ class Subject(ABC):
 class OneVector(Subject):
     """An index that knows one vector an object, and a filter as the set of the objects that pass."""
 
-    def __init__(self, collection: Collection, folder: Path, redis_url: str) -> None:
-        super().__init__(collection, folder, redis_url)
+    def __init__(self, collection: Collection, folder: Path, services: Services) -> None:
+        super().__init__(collection, folder, services)
         self._prices: NDArray[np.float64] | None = None  # (N,), of objects
 
     def allowed(self, share: float) -> NDArray[np.bool_]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.bench.index.collection import FILTERS, Collection, Ids, K
 from tests.bench.index.exact import recall
 from tests.bench.index.memory import resident, watched
 from tests.bench.index.registry import SUBJECTS
-from tests.bench.index.subject import Subject
+from tests.bench.index.subject import Services, Subject
 
 WARM_UP = 5  # queries
 FEWEST = 30  # queries that a figure is made of, however slow they are
@@ -32,44 +33,56 @@ OUT_OF_THE_WAY = 0.5  # share of the products that are deleted at most
 
 
 @click.command()
-@click.argument("phase", type=click.Choice(["build", "serve", "write"]))
+@click.argument("phase", type=click.Choice(["build", "serve", "write", "compact"]))
 @click.argument("name", type=click.Choice(list(SUBJECTS)))
 @click.argument("collection", type=click.Path(path_type=Path, exists=True))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--redis", "redis_url", default="", help="Where the catalogue is.")
+@click.option("--redis", "redis_url", default="", help="URL of the catalogue.")
+@click.option("--aws", "aws_url", default="", help="URL of S3.")
 @click.option("--seconds", type=float, default=4.0, help="For each figure.")
-def main(phase: str, name: str, collection: Path, folder: Path, redis_url: str, seconds: float) -> None:
+def main(phase: str, name: str, collection: Path, folder: Path, redis_url: str, aws_url: str, seconds: float) -> None:
     """Prints its figures as JSON on the last line."""
     folder.mkdir(parents=True, exist_ok=True)
-    subject = SUBJECTS[name](Collection(collection), folder, redis_url)
+    subject = SUBJECTS[name](Collection(collection), folder, Services(redis_url, aws_url))
     match phase:
         case "build":
             figures = build(subject)
         case "serve":
             figures = serve(subject, seconds)
-        case _:
+        case "write":
             figures = write(subject, seconds)
+        case _:
+            figures = compact(subject)
     print(json.dumps(figures), flush=True)
 
 
 def build(subject: Subject) -> dict[str, Any]:
     """Index and save."""
+    seconds, peak, further = _watched(subject.build)
+    disk = sum(path.stat().st_size for path in subject.folder.rglob("*") if path.is_file())
+    return {"build_s": seconds, "build_peak_bytes": peak, "disk_bytes": disk, **further}
+
+
+def compact(subject: Subject) -> dict[str, Any]:
+    """After what `serve` has written."""
+    seconds, peak, further = _watched(subject.compact)
+    return {"compaction_s": seconds, "compaction_peak_bytes": peak, **further}
+
+
+def _watched(work: Callable[[], dict[str, Any]]) -> tuple[float, int, dict[str, Any]]:
+    """Seconds, bytes at the peak, and what it returned."""
     before = resident().anonymous
     start = time.perf_counter()
     with watched() as peak:
-        further = subject.build()
-    return {
-        "build_s": time.perf_counter() - start,
-        "build_peak_bytes": peak.anonymous - before,
-        "disk_bytes": sum(path.stat().st_size for path in subject.folder.rglob("*") if path.is_file()),
-        **further,
-    }
+        further = work()
+    return time.perf_counter() - start, peak.anonymous - before, further
 
 
 def serve(subject: Subject, seconds: float) -> dict[str, Any]:
     """Open and search, then write. Memory is what searching has added to a process that knows the queries."""
     exact = subject.collection.exact
     _ = subject.collection.fused_queries
+    subject.connect()
     before = resident()
     start = time.perf_counter()
     subject.load()
@@ -86,8 +99,8 @@ def serve(subject: Subject, seconds: float) -> dict[str, Any]:
         "searches": searches,
         "anonymous_bytes": taken.anonymous,
         "mapped_bytes": taken.mapped,
-        "redis_bytes": redis.Redis.from_url(subject.redis_url).info("memory")["used_memory"]
-        if subject.needs_redis
+        "redis_bytes": redis.Redis.from_url(subject.services.redis).info("memory")["used_memory"]
+        if subject.services.redis
         else 0,
     }
     if subject.writes:
@@ -131,7 +144,7 @@ def writing(subject: Subject, seconds: float) -> Iterator[dict[str, float]]:
         name, *places = subject.name, subject.collection.folder, subject.folder
         with subprocess.Popen(
             [sys.executable, "-m", "tests.bench.index.trial", "write", name, *places]
-            + ["--redis", subject.redis_url, "--seconds", str(seconds)],
+            + ["--redis", subject.services.redis, "--aws", subject.services.aws, "--seconds", str(seconds)],
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
@@ -147,7 +160,9 @@ def writing(subject: Subject, seconds: float) -> Iterator[dict[str, float]]:
 
 
 def write(subject: Subject, seconds: float) -> dict[str, float]:
-    """The other process of `writing`."""
+    """The other process of `writing`, which takes nothing from the core that searches where there is another."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or {0})
     subject.load()
     print("writing", flush=True)
     return steadily(subject, seconds)
