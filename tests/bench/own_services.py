@@ -20,7 +20,9 @@ def own_redis() -> Iterator[str]:
     port = ports.free_port()
     url = f"redis://127.0.0.1:{port}/0"
     with tempfile.TemporaryDirectory() as folder:
-        spec = ProcessSpec("redis", redis_server.command(port, Path(folder)), {}, lambda: redis_server.probe(url))
+        spec = ProcessSpec(
+            "redis", redis_server.command(port, Path(folder)), {}, lambda: redis_server.probe(url)
+        )
         with _running(spec, Path(folder)):
             yield url
 

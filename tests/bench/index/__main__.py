@@ -1,6 +1,6 @@
-"""`python -m tests.bench.index`: indexes beside each other, at several sizes, under filters, while being written to.
+"""`python -m tests.bench.index`: indexes beside each other, at several sizes, under filters, written to.
 
-What is done is not done again: .bench/index has a file for each engine and size, and says for which code it holds.
+What is done is not done again: .bench/index has a file for each engine and size, which says of which code.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     type=float,
     default=300.0,
     show_default=True,
-    help="Leave an engine out where building would take more seconds than this, as it went at the size before.",
+    help="Leave an engine out where building would take more seconds, at the rate of the size before.",
 )
 @click.option("--again", is_flag=True, help="Measure also what is done.")
 @click.option("--keep", is_flag=True, help="Keep the vectors in .bench.")

@@ -1,8 +1,8 @@
-"""What is searched: objects, products' prices, queries and the exact answers, made once a size and mapped from disk.
+"""What is searched: objects, prices, queries and the exact answers, made once a size and mapped from disk.
 
 A folder holds `SPACE.npy` (N, d) float32, `SPACE.queries.npy` (Q, d), `shown.npy` (Q,) the product that each
-query shows or -1, `prices.npy` (P,) and `exact.npy` (F, Q, K), the objects that an exact search finds under each
-of FILTERS, -1 where fewer pass. It is the same for the same seed, and takes about a kilobyte an object.
+query shows or -1, `prices.npy` (P,) and `exact.npy` (F, Q, K), the objects that an exact search finds under
+each of FILTERS, -1 where fewer pass. It takes about a kilobyte an object.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Collection:
 def fused(vectors: dict[str, Vectors]) -> Vectors:
     """Space -> (N, d) as (N, D): sqrt(w) * v of every space, side by side.
 
-    The inner product of two such rows is the weighted mean of the cosines, so an index that knows one vector an
-    object can look for the same neighbours as one that knows the spaces.
+    The inner product of two such rows is the weighted mean of the cosines, so an index that knows one vector
+    an object can look for the same neighbours as one that knows the spaces.
     """
     return np.concatenate(
         [np.float32(w**0.5) * vectors[space] for space, w in DEFAULT_WEIGHTS.items()], axis=1

@@ -108,9 +108,7 @@ class MagpieEngine(Subject):
             image = IngestedImage(
                 event_id=f"bench-{sha256}", customer=CUSTOMER, product_id=f"product-{product}", sha256=sha256
             )
-            self.catalogue.write_objects(
-                ObjectsEmbedded(image=image, objects=objects, bundle=self.bundle.id)
-            )
+            self.catalogue.write_objects(ObjectsEmbedded(image=image, objects=objects, bundle=self.bundle.id))
 
     def product(self, number: int) -> Product:
         """As a shop describes it."""
@@ -125,10 +123,10 @@ class MagpieEngine(Subject):
 
 
 class Compact(MagpieEngine):
-    """The default. Its first snapshot is made of the vectors, without writing each picture to the catalogue."""
+    """The default. Its first snapshot is made of vectors: pictures do not pass through the catalogue."""
 
     name = "compact"
-    parameters = "512 bits and int8 in three spaces, 400 objects rescored; built into a snapshot from vectors"
+    parameters = "codes of 512 bits and int8 vectors in three spaces, 400 objects rescored"
     needs = ("redis", "aws")
     compacts = True
     sources = ("shared/magpie/index", "shared/magpie/store")
@@ -154,7 +152,12 @@ class Compact(MagpieEngine):
         path = self.snapshots.new_path(CUSTOMER, self.bundle.id, 1)
         written = time.perf_counter()
         write_snapshot(
-            path, self.hash_model, self.bundle.embedder_card.spaces, self._blocks(), generation=1, cursor=cursor
+            path,
+            self.hash_model,
+            self.bundle.embedder_card.spaces,
+            self._blocks(),
+            generation=1,
+            cursor=cursor,
         )
         built = time.perf_counter()
         self.snapshots.upload(CUSTOMER, self.bundle.id, path)
@@ -172,9 +175,7 @@ class Compact(MagpieEngine):
         def step(name: str) -> None:
             steps[name] = time.perf_counter()
 
-        done = compact(
-            self.catalogue, self.snapshots, self.hash_model, CUSTOMER, self.bundle.id, step=step
-        )
+        done = compact(self.catalogue, self.snapshots, self.hash_model, CUSTOMER, self.bundle.id, step=step)
         assert done is not None, "there was nothing to compact"
         return {"compacted_objects": done.merged, "compaction_upload_s": steps["swap"] - steps["upload"]}
 
@@ -202,7 +203,9 @@ class Compact(MagpieEngine):
                 counts=[OBJECTS] * len(products),
                 records=records,
                 planes=planes,
-                image_numbers=np.tile(np.minimum(np.arange(OBJECTS), PICTURES - 1), len(products)).astype(np.uint8),
+                image_numbers=np.tile(np.minimum(np.arange(OBJECTS), PICTURES - 1), len(products)).astype(
+                    np.uint8
+                ),
             )
 
 

@@ -1,4 +1,4 @@
-"""The right answers, by comparing every query with every object as float32, and how much of them was found."""
+"""The right answers, by comparing every query with every object as float32, and how many were found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def nearest(
 ) -> NDArray[np.int64]:
     """(masks, Q, k) rows of largest inner product among those that each mask (N,) allows, best first.
 
-    `blocks` are pairs of a first row and the vectors (R, d) from there on. NOBODY fills up where fewer are allowed.
+    `blocks` are pairs of a first row and the vectors (R, d) from there on. NOBODY fills up where there are
+    fewer.
     """
     best = np.full((len(masks), len(queries), k), -np.inf, np.float32)
     found = np.full((len(masks), len(queries), k), NOBODY, np.int64)

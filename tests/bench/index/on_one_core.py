@@ -1,4 +1,4 @@
-"""`trial`, kept to one core from before the import of libraries that count the cores and start threads for them."""
+"""`trial`, kept to one core from before the import of libraries that start a thread for each core."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 - after its backend is chosen
+import matplotlib.pyplot as plt
 
 Result = dict[str, Any]
 
@@ -124,7 +124,8 @@ def targets(results: Sequence[Result]) -> list[str]:
         for what, value, bound, aim in aims:
             met = value <= aim if bound == "at most" else value >= aim
             lines.append(
-                f"compact, {count:,}: {what} {value:,.4g}, target {bound} {aim:,g}: {'met' if met else 'missed'}"
+                f"compact, {count:,}: {what} {value:,.4g}, target {bound} {aim:,g}: "
+                f"{'met' if met else 'missed'}"
             )
     return lines
 
@@ -162,8 +163,9 @@ def caption(results: Sequence[Result]) -> str:
     machine = results[-1]["machine"]
     loads = [result["machine"]["load_at_end"] for result in results]
     return (
-        f"{machine['cores']} cores of {processor()}, one of them for each engine; Python {machine['python']}; "
-        f"commit {machine['commit']}, {machine['time'][:10]}; load of the machine {min(loads):.1f} to {max(loads):.1f}."
+        f"{machine['cores']} cores of {processor()}, one of them for each engine; Python "
+        f"{machine['python']}; commit {machine['commit']}, {machine['time'][:10]}; load of the machine "
+        f"{min(loads):.1f} to {max(loads):.1f}."
     )
 
 

@@ -243,8 +243,8 @@ class LanceDB(OneVector):
 
     name = "lancedb"
     parameters = (
-        "IVF_SQ of sqrt(N) lists, a sixteenth probed but at least 20, under a filter more by its share, refine 5; "
-        "BTREE on price, prefilter"
+        "IVF_SQ of sqrt(N) lists, a sixteenth probed but at least 20, under a filter more by its share, "
+        "refine 5; BTREE on price, prefilter"
     )
 
     @staticmethod

@@ -51,10 +51,10 @@ class Subject(ABC):
         """Index the collection and write it to disk. Returns further figures."""
 
     def compact(self) -> dict[str, Any]:
-        """Take into the files on disk what was written since, in a process of its own. Returns further figures."""
+        """Take what was written since into the files, in a process of its own. Returns further figures."""
         return {}
 
-    def connect(self) -> None:
+    def connect(self) -> None:  # noqa: B027 - most need none
         """Reach the servers: what a process takes for that is not counted as the index's."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Subject(ABC):
         raise NotImplementedError
 
     def alone(self) -> AbstractContextManager[Any]:
-        """Held around a search or a write while both go on, where the library forbids them at the same time."""
+        """Held around a search or a write while both go on, where the library forbids both at once."""
         return nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Measures one engine at one size, each phase in a process of its own: `python -m tests.bench.index.trial --help`."""
+"""Measures one engine at one size, each phase in a process of its own. `--help` says how."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ OUT_OF_THE_WAY = 0.5  # share of the products that are deleted at most
 @click.option("--redis", "redis_url", default="", help="URL of the catalogue.")
 @click.option("--aws", "aws_url", default="", help="URL of S3.")
 @click.option("--seconds", type=float, default=4.0, help="For each figure.")
-def main(phase: str, name: str, collection: Path, folder: Path, redis_url: str, aws_url: str, seconds: float) -> None:
+def main(
+    phase: str, name: str, collection: Path, folder: Path, redis_url: str, aws_url: str, seconds: float
+) -> None:
     """Prints its figures as JSON on the last line."""
     folder.mkdir(parents=True, exist_ok=True)
     subject = SUBJECTS[name](Collection(collection), folder, Services(redis_url, aws_url))
@@ -141,13 +143,10 @@ def writing(subject: Subject, seconds: float) -> Iterator[dict[str, float]]:
     """Replace objects at a steady rate meanwhile; says afterwards at which."""
     outcome: dict[str, float] = {}
     if subject.writer_is_a_process:
-        name, *places = subject.name, subject.collection.folder, subject.folder
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.index.trial", "write", name, *places]
-            + ["--redis", subject.services.redis, "--aws", subject.services.aws, "--seconds", str(seconds)],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
+        command = [sys.executable, "-m", "tests.bench.index.trial", "write", subject.name]
+        command += [str(subject.collection.folder), str(subject.folder), "--seconds", str(seconds)]
+        command += ["--redis", subject.services.redis, "--aws", subject.services.aws]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             process.stdout.readline()  # it has begun
             yield outcome
@@ -160,7 +159,7 @@ def writing(subject: Subject, seconds: float) -> Iterator[dict[str, float]]:
 
 
 def write(subject: Subject, seconds: float) -> dict[str, float]:
-    """The other process of `writing`, which takes nothing from the core that searches where there is another."""
+    """The other process of `writing`, not on the core that searches where there is another."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or {0})
     subject.load()
