@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition, InvalidArgument
-from magpie.index.code_planes import LARGEST, Rows, factors_of, fused_distances, nearest
+from magpie.index.code_planes import LARGEST, Rows, Words, factors_of, fused_distances, nearest
 from magpie.index.engine import Found, Query, Weights, shares_of
 from magpie.index.filter_terms import Filter
 from magpie.index.layered_table import BaseView, View
@@ -30,6 +30,7 @@ from magpie.v1.search_pb2 import Candidate
 
 IDENTITY = "identity"  # the space whose vectors travel with candidates, to tell near-duplicates
 SHORTLIST = 400  # objects whose vectors are read, by default
+_READ_AT_ONCE = 65536  # bounds the memory of their vectors where all are
 _GATHER_BELOW = (
     0.25  # share of the objects under a filter below which copying their codes is cheaper than scanning all
 )
@@ -41,8 +42,9 @@ Shares = Mapping[str, float]
 class CompactEngine:
     """Engine over `catalogue` and `snapshots`; without these everything is in the fresh layer, and exact.
 
-    Thread-safe. Keeps the indexes searched last, up to about `capacity_bytes`. `shortlist` objects a search
-    and query have their vectors read, at least four times the limit.
+    Thread-safe. Keeps the indexes searched last, up to about `capacity_bytes`. Of `shortlist` objects a query
+    has the vectors read, at least of four times the limit; None: of all, which is exact but for the rounding
+    to int8, and slow: it is what the recall of the other is measured by.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class CompactEngine:
         catalogue: Catalogue,
         snapshots: Snapshots | None = None,
         capacity_bytes: int = 1 << 30,
-        shortlist: int = SHORTLIST,
+        shortlist: int | None = SHORTLIST,
     ) -> None:
         self._catalogue = catalogue
         self._snapshots = snapshots
@@ -77,7 +79,8 @@ class CompactEngine:
             return Found([[] for _ in queries], [], stale)
         matrices = _query_matrices(queries, view.dimensions)
         shares = None if weights is None else shares_of(weights, view.dimensions)
-        search = _Search(view, condition, limit, shares, max(self._shortlist, 4 * limit))
+        shortlist = None if self._shortlist is None else max(self._shortlist, 4 * limit)
+        search = _Search(view, condition, limit, shares, shortlist)
         results = [
             search.candidates({space: matrix[row] for space, matrix in matrices.items()})
             for row in range(len(queries))
@@ -139,7 +142,7 @@ class _Search:
     """One search of one view: what its queries share."""
 
     def __init__(
-        self, view: View, condition: Filter | None, limit: int, shares: Shares | None, shortlist: int
+        self, view: View, condition: Filter | None, limit: int, shares: Shares | None, shortlist: int | None
     ) -> None:
         self._view = view
         self._limit = limit
@@ -188,7 +191,9 @@ class _Search:
 class _Base:
     """The snapshot's part of a search."""
 
-    def __init__(self, base: BaseView, fresh: FreshView, condition: Filter | None, shortlist: int) -> None:
+    def __init__(
+        self, base: BaseView, fresh: FreshView, condition: Filter | None, shortlist: int | None
+    ) -> None:
         self._base = base
         self._fresh = fresh
         self._snapshot = base.snapshot
@@ -203,6 +208,8 @@ class _Base:
 
     def _filter(self, holds: NDArray[np.bool_]) -> None:
         """`holds` (P,): for which products."""
+        if holds.all():
+            return
         products = np.flatnonzero(holds)
         first = self._snapshot.first
         starts = first[products].astype(np.intp)
@@ -212,28 +219,47 @@ class _Base:
             rows = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
             self._rows = rows if self._base.dead is None else rows[~self._base.dead[rows]]
             self._left_out = np.empty(0, np.intp)
-        elif len(products) < len(holds):
+        else:
             left_out = ~holds[self._snapshot.owners]
             self._left_out = left_out if self._base.dead is None else left_out | self._base.dead
 
     def pool(self, query: Query, shares: Shares | None) -> _Pool:
         """The shortlist, with cosines."""
+        if self._shortlist is None:
+            return self._everything(query)
         words = self._snapshot.words(query)
         bits = self._snapshot.hash_model.bits
         bits = {space: bits[space] for space in self._snapshot.dimensions}
         if shares is None:  # the nearest in each space
             alone = [{space: float(space == one) for space in bits} for one in bits]
-            rows = np.unique(np.concatenate([self._scan(words, factors_of(of, bits)) for of in alone]))
+            rows = np.unique(
+                np.concatenate([self._scan(words, factors_of(of, bits), self._shortlist) for of in alone])
+            )
         else:
-            rows = self._scan(words, factors_of(shares, bits))
+            rows = self._scan(words, factors_of(shares, bits), self._shortlist)
         vectors = self._snapshot.vectors(self._snapshot.records(rows))
         return _Pool(rows, {space: vectors[space] @ vector for space, vector in query.items()})
 
-    def _scan(self, words: NDArray[np.uint64], factors: list[tuple[slice, int]]) -> Rows:
+    def _everything(self, query: Query) -> _Pool:
+        """All rows, with cosines."""
+        rows = self._rows
+        if rows is None:
+            scanned = np.ones(self._snapshot.objects, np.bool_)
+            scanned[self._left_out] = False
+            rows = np.flatnonzero(scanned)
+        records = self._snapshot.file.array("records")
+        cosines = {space: np.empty(len(rows), np.float32) for space in query}
+        for first in range(0, len(rows), _READ_AT_ONCE):
+            vectors = self._snapshot.vectors(records[rows[first : first + _READ_AT_ONCE]])
+            for space, vector in query.items():
+                cosines[space][first : first + _READ_AT_ONCE] = vectors[space] @ vector
+        return _Pool(rows, cosines)
+
+    def _scan(self, words: Words, factors: Sequence[tuple[slice, int]], shortlist: int) -> Rows:
         """Ascending rows of the snapshot."""
         fused = fused_distances(self._planes, words, factors)
         fused[self._left_out] = LARGEST
-        found = np.sort(nearest(fused, self._shortlist))
+        found = np.sort(nearest(fused, shortlist))
         if len(self._left_out):
             if self._left_out.dtype == np.bool_:
                 found = found[~self._left_out[found]]

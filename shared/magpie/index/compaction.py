@@ -87,7 +87,12 @@ def compact(
     if cursor == old.cursor if old else not table.view().dimensions:
         return None
     contents = _Contents(table, model)
-    kept = [image for image in merged_before if image.generation == pointer.generation]
+    # An image that has gone since may come again with equal bytes: those would not be in the new snapshot.
+    kept = [
+        image
+        for image in merged_before
+        if image.generation == pointer.generation and table.keeps(image.product_id, image.image_sha256)
+    ]
     merged = [Merged(*image, digest, generation + 1) for image, digest in table.fresh.digests.items()]
     path = snapshots.new_path(customer, bundle, generation + 1)
     try:

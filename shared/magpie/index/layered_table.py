@@ -226,6 +226,18 @@ class LayeredTable:
             self._override = None if self._override is None else self._override.copy()
             self._shared = False
 
+    def keeps(self, product_id: str, image_sha256: str) -> bool:
+        """Whether the objects of an image are those that the snapshot has."""
+        row = None if self.snapshot is None else self.snapshot.product_row(product_id)
+        if (
+            self.snapshot is None
+            or row is None
+            or (self._override is not None and self._override[row] == _GONE)
+        ):
+            return False
+        of_image = self.snapshot.image_objects(row, image_sha256)
+        return len(of_image) > 0 and (self._dead is None or not self._dead[of_image].any())
+
     def begin_full_load(self) -> None:
         """The next `apply`s bring everything that there is: what they do not bring is gone."""
         if self.snapshot is not None:

@@ -33,8 +33,10 @@ class SnapshotColumns:
         holds = OPERATORS[operator]
         if name == "id":
             return self._compare_ids(operator, value)
-        if isinstance(value, float):  # NaN: no number. It differs from every value, so `!=` would hold
-            return self._where(name, "numbers", lambda numbers: holds(numbers, value) & ~np.isnan(numbers))
+        if isinstance(value, float):
+            if operator == "!=":  # NaN: no number. It differs from every value
+                return self._where(name, "numbers", lambda numbers: (numbers != value) & ~np.isnan(numbers))
+            return self._where(name, "numbers", lambda numbers: holds(numbers, value))
         if isinstance(value, bool):
             return self._where(name, "flags", lambda flags: holds(flags, int(value)) & (flags != ABSENT))
         number = self._number(name, value)
