@@ -177,7 +177,7 @@ class Compact(MagpieEngine):
 
         done = compact(self.catalogue, self.snapshots, self.hash_model, CUSTOMER, self.bundle.id, step=step)
         assert done is not None, "there was nothing to compact"
-        return {"compacted_objects": done.merged, "compaction_upload_s": steps["swap"] - steps["upload"]}
+        return {"compacted_images": done.merged, "compaction_upload_s": steps["swap"] - steps["upload"]}
 
     @cached_property
     def hash_model(self) -> HashModel:

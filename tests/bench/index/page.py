@@ -49,7 +49,7 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
         for row in rows(result):
             table.add_row(*row)
     console.print(table)
-    for line in targets(results):
+    for line in (*compactions(results), *targets(results)):
         console.print(f"  {line}")
 
 
@@ -102,6 +102,17 @@ def summary(result: Result) -> str:
     return f"{what}: built in {result['build_s']:.1f} s; {found}"
 
 
+def compactions(results: Sequence[Result]) -> list[str]:
+    """What it takes to bring the changes of the run into the next snapshot."""
+    return [
+        f"{r['engine']}, {r['objects']:,}: compaction with {r['compacted_images']:,} new images in "
+        f"{r['compaction_s'] - r['compaction_upload_s']:.1f} s and {r['compaction_peak_bytes'] / 1e6:,.0f} MB at the "
+        f"peak, then {r['compaction_upload_s']:.1f} s of upload to the local S3"
+        for r in results
+        if "compaction_s" in r
+    ]
+
+
 def targets(results: Sequence[Result]) -> list[str]:
     """What the compact engine is meant to reach, and whether it did."""
     lines = []
@@ -151,7 +162,7 @@ def markdown(results: Sequence[Result], chart: str) -> str:
     ]
     lines += [_line(HEADINGS), _line(["---", *["---:"] * (len(HEADINGS) - 1)])]
     lines += [_line(row) for result in results for row in rows(result)]
-    lines += ["", *(f"- {line}" for line in targets(results)), ""]
+    lines += ["", *(f"- {line}" for line in (*compactions(results), *targets(results))), ""]
     lines += ["| engine | version | parameters |", "|---|---|---|"]
     known = {result["engine"]: result for result in results}
     lines += [_line([r["engine"], r["version"] or "this", r["parameters"]]) for r in known.values()]

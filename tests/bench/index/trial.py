@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ WARM_UP = 5  # queries
 FEWEST = 30  # queries that a figure is made of, however slow they are
 PRODUCTS_A_WRITE = 5
 WRITES_A_SECOND = 5.0  # while searches are timed: 25 products, 100 objects a second
-OUT_OF_THE_WAY = 0.5  # share of the products that are deleted at most
+DELETED = 0.05  # share of the objects at most
 
 
 @click.command()
@@ -183,26 +184,40 @@ def steadily(subject: Subject, seconds: float) -> dict[str, float]:
 
 def rates(subject: Subject, seconds: float) -> dict[str, float]:
     """Objects a second that can be replaced, and deleted, with nothing else going on."""
-    figures = {}
-    for what, act in (("upserts_per_s", subject.replace), ("deletes_per_s", subject.delete)):
-        some, acted = batches(subject), 0
-        start = time.perf_counter()
-        while time.perf_counter() < start + seconds / 2:
-            products = next(some)
-            if act == subject.delete and acted > OUT_OF_THE_WAY * len(subject.collection):
-                break
-            act(products)
-            acted += len(products) * per_product(subject)
-        figures[what] = acted / (time.perf_counter() - start)
-    return figures
+    return {
+        "upserts_per_s": _rate(subject, subject.replace, batches(subject), seconds / 2),
+        "deletes_per_s": _rate(
+            subject,
+            subject.delete,
+            islice(batches(subject, last_first=True), _batches_in(subject, DELETED)),
+            seconds / 2,
+        ),
+    }
 
 
-def batches(subject: Subject) -> Iterator[Ids]:
+def _rate(subject: Subject, act: Callable[[Ids], None], some: Iterable[Ids], seconds: float) -> float:
+    done = 0
+    start = time.perf_counter()
+    for products in some:
+        act(products)
+        done += len(products) * per_product(subject)
+        if time.perf_counter() > start + seconds:
+            break
+    return done / (time.perf_counter() - start)
+
+
+def batches(subject: Subject, last_first: bool = False) -> Iterator[Ids]:
     """Products in no order, each once before any comes again."""
     order = np.random.default_rng(1).permutation(subject.collection.products)
+    if last_first:
+        order = order[::-1]
     size = min(PRODUCTS_A_WRITE, len(order))
     for first in itertools.cycle(range(0, len(order) - size + 1, size)):
         yield order[first : first + size]
+
+
+def _batches_in(subject: Subject, share: float) -> int:
+    return max(1, round(share * subject.collection.products / PRODUCTS_A_WRITE))
 
 
 def per_product(subject: Subject) -> int:
