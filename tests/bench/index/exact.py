@@ -35,11 +35,11 @@ def nearest(
                 continue
             allowed = similarity if len(rows) == len(vectors) else similarity[:, rows]
             for query in np.flatnonzero(allowed.max(axis=1) > best[number, :, -1]):
-                values = np.concatenate([best[number, query], allowed[query]])
-                names = np.concatenate([found[number, query], first + rows])
-                take = np.argpartition(-values, k - 1)[:k]
-                take = take[np.argsort(-values[take], kind="stable")]
-                best[number, query], found[number, query] = values[take], names[take]
+                better = np.flatnonzero(allowed[query] > best[number, query, -1])
+                values = np.concatenate([best[number, query], allowed[query, better]])
+                names = np.concatenate([found[number, query], first + rows[better]])
+                order = np.argsort(-values, kind="stable")[:k]
+                best[number, query], found[number, query] = values[order], names[order]
     return found
 
 

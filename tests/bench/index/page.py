@@ -104,13 +104,16 @@ def summary(result: Result) -> str:
 
 def compactions(results: Sequence[Result]) -> list[str]:
     """What it takes to bring the changes of the run into the next snapshot."""
-    return [
-        f"{r['engine']}, {r['objects']:,}: compaction with {r['compacted_images']:,} new images in "
-        f"{r['compaction_s'] - r['compaction_upload_s']:.1f} s and {r['compaction_peak_bytes'] / 1e6:,.0f} MB at the "
-        f"peak, then {r['compaction_upload_s']:.1f} s of upload to the local S3"
-        for r in results
-        if "compaction_s" in r
-    ]
+    lines = []
+    for result in results:
+        if "compaction_s" in result:
+            upload, peak = result["compaction_upload_s"], result["compaction_peak_bytes"] / 1e6
+            lines.append(
+                f"{result['engine']}, {result['objects']:,}: compaction with {result['compacted_images']:,} "
+                f"new images: {result['compaction_s'] - upload:.1f} s, {peak:,.0f} MB at the peak, and "
+                f"{upload:.1f} s of upload to the local S3"
+            )
+    return lines
 
 
 def targets(results: Sequence[Result]) -> list[str]:
