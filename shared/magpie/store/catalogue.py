@@ -184,11 +184,20 @@ class Catalogue:
             names = [name.decode() for name in self._redis.hkeys(_key(customer, "bundles"))]
             return [name for name in names if self._redis.exists(_key(customer, f"objects:{name}"))]
 
-    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
-        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+    def head(self, customer: str) -> str:
+        """The cursor of a reader that has seen every change, empty if the stream does not exist."""
         with redis_answers():
             newest = self._redis.xrevrange(_key(customer, "changes"), count=1)
-        cursor = b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+        return b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+
+    def images(self, customer: str, bundle: str) -> int:
+        """How many images have objects of a bundle."""
+        with redis_answers():
+            return int(self._redis.hlen(_key(customer, f"objects:{bundle}")))
+
+    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
+        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+        cursor = self.head(customer)
         for page in self._pages(_key(customer, "products")):
             products: dict[str, bytes | None] = {id_.decode(): value for id_, value in page.items()}
             yield Changes(products, {}, cursor, more=True)
