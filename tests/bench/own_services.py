@@ -15,13 +15,13 @@ from local.process import ProcessSpec, start, stop
 
 
 @contextmanager
-def own_redis() -> Iterator[str]:
-    """URL of a Redis."""
+def own_redis(search: bool = False) -> Iterator[str]:
+    """URL of a Redis, with the search module if asked for."""
     port = ports.free_port()
     url = f"redis://127.0.0.1:{port}/0"
     with tempfile.TemporaryDirectory() as folder:
         spec = ProcessSpec(
-            "redis", redis_server.command(port, Path(folder)), {}, lambda: redis_server.probe(url)
+            "redis", redis_server.command(port, Path(folder), search), {}, lambda: redis_server.probe(url)
         )
         with _running(spec, Path(folder)):
             yield url

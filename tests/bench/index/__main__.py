@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,11 @@ from tests.bench.own_services import own_aws, own_redis
 
 SIZES = (10_000, 100_000, 1_000_000)
 RESULTS = OUT / "index"
-SERVERS = {"redis": own_redis, "aws": own_aws}
+SERVERS = {  # name -> the option that its URL is, and what starts it
+    "redis": ("--redis", own_redis),
+    "search": ("--redis", partial(own_redis, search=True)),
+    "aws": ("--aws", own_aws),
+}
 BENCH = Path(__file__).parent
 NOT_MEASURING = ("page.py", "__main__.py")
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
@@ -75,6 +81,7 @@ def main(
     sizes: Sequence[int], engines: Sequence[str], seconds: float, patience: float, again: bool, keep: bool
 ) -> None:
     """Measure, print the table; after a whole run also write docs/index-benchmark.md and its chart."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and folders go with it
     begin = time.perf_counter()
     for size in sizes:
         _measure(size, [SUBJECTS[name] for name in engines], seconds, patience, again, keep)
@@ -128,8 +135,9 @@ def _trial(subject: type[Subject], collection: Path, seconds: float, tell: Any) 
     figures: dict[str, Any] = {}
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        urls = {name: stack.enter_context(SERVERS[name]()) for name in subject.needs}
-        options = [word for name, url in urls.items() for word in (f"--{name}", url)]
+        options = []
+        for option, server in map(SERVERS.__getitem__, subject.needs):
+            options += [option, stack.enter_context(server())]
         for phase in phases:
             tell(f"{subject.name}, {collection.name}: {phase}")
             command = [phase, subject.name, str(collection), str(folder), *options, "--seconds", str(seconds)]
