@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ HEADINGS = (
 )
 # Okabe and Ito's colours, told apart by the colour-blind.
 COLOURS = ("#D55E00", "#E69F00", "#000000", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#999999")
+LEAST_MISSING = 5e-4  # of recall, on the chart
 MARKERS = {None: "o", 1.0: "s", 0.1: "^", 0.01: "D", 0.001: "v"}
 
 
@@ -194,46 +196,43 @@ def processor() -> str:
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Recall@10 against p50: a panel a size, a colour an engine, a shape a filter."""
+    """Recall@10 against p50: a panel a size, a colour an engine, a shape a filter.
+
+    Recall is drawn by what is missing of 1, on a logarithmic axis, since most of it is near 1.
+    """
     measured = [result for result in results if "searches" in result]
     sizes = sorted({result["objects"] for result in measured})
     engines = list(dict.fromkeys(result["engine"] for result in measured))
+    colour_of = dict(zip(engines, itertools.cycle(COLOURS), strict=False))
     figure, panels = plt.subplots(
-        1, len(sizes), figsize=(4.4 * len(sizes), 4.6), sharey=True, squeeze=False, layout="constrained"
+        1, len(sizes), figsize=(4.4 * len(sizes), 5), sharey=True, squeeze=False, layout="constrained"
     )
     for panel, size in zip(panels[0], sizes, strict=True):
-        for result in measured:
-            if result["objects"] != size:
-                continue
-            colour = COLOURS[engines.index(result["engine"]) % len(COLOURS)]
+        for order, result in enumerate(reversed([r for r in measured if r["objects"] == size])):
+            style = {"color": colour_of[result["engine"]], "zorder": 2 + order}  # our own on top
             searches = [s for s in result["searches"] if s["recall"] is not None]
-            panel.plot(
-                [s["p50"] for s in searches], [s["recall"] for s in searches], color=colour, lw=0.8, alpha=0.5
-            )
-            for search in searches:
-                panel.plot(
-                    search["p50"],
-                    search["recall"],
-                    MARKERS[search["share"]],
-                    color=colour,
-                    ms=7,
-                    mec="white",
-                    mew=0.5,
-                )
+            times = [s["p50"] for s in searches]
+            missing = [max(1 - s["recall"], LEAST_MISSING) for s in searches]
+            panel.plot(times, missing, lw=0.8, alpha=0.5, **style)
+            for search, x, y in zip(searches, times, missing, strict=True):
+                panel.plot(x, y, MARKERS[search["share"]], ms=8, mec="white", mew=0.6, **style)
         panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_ylim(1, LEAST_MISSING / 1.5)
+        panel.set_yticks([1, 0.5, 0.1, 0.02, 0.01, 0.001, LEAST_MISSING])
+        panel.set_yticklabels(["0", "0.5", "0.9", "0.98", "0.99", "0.999", "1"])
+        panel.minorticks_off()
         panel.set_title(f"{size:,} objects")
         panel.set_xlabel("p50 of a search, ms")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("recall@10 against exact float")
+    shapes = {engine: ("o", colour) for engine, colour in colour_of.items()}
+    shapes |= {kept(share): (marker, "#555555") for share, marker in MARKERS.items()}
     named = [
-        plt.Line2D([], [], color=COLOURS[number % len(COLOURS)], marker="o", ls="", label=engine)
-        for number, engine in enumerate(engines)
+        plt.Line2D([], [], color=colour, marker=marker, ls="", label=label)
+        for label, (marker, colour) in shapes.items()
     ]
-    shaped = [
-        plt.Line2D([], [], color="#555555", marker=marker, ls="", label=kept(share))
-        for share, marker in MARKERS.items()
-    ]
-    figure.legend(handles=[*named, *shaped], loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    figure.legend(handles=named, loc="outside lower center", ncols=7, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -143,11 +143,11 @@ class FaissGraph(_Faiss):
 
 
 class Usearch(_InProcess):
-    """HNSW over 8-bit vectors."""
+    """HNSW over 16-bit vectors."""
 
     name = "usearch"
     parameters = (
-        f"connectivity {LINKS}, expansions {BUILT_WITH} and {SEARCHED_WITH}, i8; its Python knows no filter"
+        f"connectivity {LINKS}, expansions {BUILT_WITH} and {SEARCHED_WITH}, bf16; its Python knows no filter"
     )
     filters = False
 
@@ -183,7 +183,7 @@ class Usearch(_InProcess):
         return usearch.index.Index(
             ndim=self.collection.fused_queries.shape[1],
             metric="ip",
-            dtype="i8",
+            dtype="bf16",
             connectivity=LINKS,
             expansion_add=BUILT_WITH,
             expansion_search=SEARCHED_WITH,
