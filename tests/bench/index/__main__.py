@@ -67,11 +67,11 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     "--sizes", callback=_numbers, default=",".join(map(str, SIZES)), show_default=True, help="Objects."
 )
 @click.option("--engines", callback=_names, default=",".join(SUBJECTS), show_default=True)
-@click.option("--seconds", type=float, default=4.0, show_default=True, help="Of searching, for each figure.")
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Of searching, for each figure.")
 @click.option(
     "--patience",
     type=float,
-    default=300.0,
+    default=200.0,
     show_default=True,
     help="Leave an engine out where building would take more seconds, at the rate of the size before.",
 )
