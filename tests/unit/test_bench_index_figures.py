@@ -50,6 +50,7 @@ def test_a_collection_is_made_once_and_filters_keep_their_shares(tmp_path: Path)
     written = (tmp_path / "vectors" / "exact.npy").stat().st_mtime_ns
     make(tmp_path / "vectors", 4001)
     assert (tmp_path / "vectors" / "exact.npy").stat().st_mtime_ns == written
+    assert len(make(tmp_path / "vectors", 400)) == 400  # another one is asked for: it is made anew
 
 
 def test_the_inner_product_of_fused_vectors_is_the_weighted_mean_of_the_cosines() -> None:

@@ -101,28 +101,27 @@ def main(
 def _measure(
     size: int, subjects: Sequence[type[Subject]], seconds: float, patience: float, again: bool, keep: bool
 ) -> None:
-    waiting = [s for s in subjects if _wanted(s, size) and (again or _done(s, size) is None)]
+    waiting = []
     for subject in subjects:
+        done, expected = _done(subject, size), _expected(subject, size)
         if not _wanted(subject, size):
             console.print(f"{subject.name}, {size:,}: not measured beyond {subject.largest:,} objects")
-        elif subject not in waiting:
+        elif done and "left_out" not in done and not again:
             console.print(f"{subject.name}, {size:,}: done before")
+        elif expected > patience:
+            reason = f"left out: building would take {expected / 60:.0f} minutes or more"
+            console.print(page.summary(_write(subject, size, {"left_out": reason})))
+        else:
+            waiting.append(subject)
     if not waiting:
         return
     folder = OUT / f"vectors-{size}"
     try:
         with console.status(f"{size:,} objects") as status:
-            collection = make(folder, size, tell=lambda step: status.update(f"{size:,} objects: {step}"))
+            make(folder, size, tell=lambda step: status.update(f"{size:,} objects: {step}"))
             for subject in waiting:
-                expected = _expected(subject, size)
-                if expected > patience:
-                    outcome: dict[str, Any] = {
-                        "left_out": f"building would take about {expected / 60:.0f} minutes"
-                    }
-                else:
-                    outcome = _trial(subject, collection.folder, seconds, status.update)
-                _write(subject, size, {"objects": len(collection), **outcome})
-                console.print(page.summary(_done(subject, size) or {}))
+                outcome = _trial(subject, folder, seconds, status.update)
+                console.print(page.summary(_write(subject, size, outcome)))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -175,17 +174,19 @@ def _path(subject: type[Subject], size: int) -> Path:
     return RESULTS / f"{subject.name}-{size}.json"
 
 
-def _write(subject: type[Subject], size: int, outcome: dict[str, Any]) -> None:
+def _write(subject: type[Subject], size: int, outcome: dict[str, Any]) -> dict[str, Any]:
     RESULTS.mkdir(parents=True, exist_ok=True)
     result = {
         "engine": subject.name,
         "parameters": subject.parameters,
         "version": subject.version(),
+        "objects": size - size % OBJECTS,
         **outcome,
         "code": _code(subject),
         "machine": machine(),
     }
     _path(subject, size).write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def _done(subject: type[Subject], size: int) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ each of FILTERS, -1 where fewer pass. It takes about a kilobyte an object.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.ranking.config import DEFAULT_WEIGHTS
-from tests.bench.index.clustered_vectors import OBJECTS, Shop, Vectors
+from tests.bench.index.clustered_vectors import OBJECTS, PRODUCTS_AT_ONCE, Shop, Vectors
 from tests.bench.index.exact import nearest
 
 K = 10
@@ -33,6 +34,7 @@ FILTERS: tuple[float | None, ...] = (
 ROWS_AT_ONCE = 16_384
 
 Ids = NDArray[np.int64]
+Tell = Callable[[str], None]
 
 
 class Collection:
@@ -64,15 +66,13 @@ class Collection:
 
     def blocks(self) -> Iterator[tuple[slice, Vectors]]:
         """All of `fused`, ROWS_AT_ONCE at once."""
-        for first in range(0, len(self), ROWS_AT_ONCE):
-            rows = slice(first, min(first + ROWS_AT_ONCE, len(self)))
-            yield rows, self.fused(rows)
+        return fused_blocks(self.vectors)
 
     def _read(self, name: str) -> NDArray[np.generic]:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
 
-def fused(vectors: dict[str, Vectors]) -> Vectors:
+def fused(vectors: Mapping[str, Vectors]) -> Vectors:
     """Space -> (N, d) as (N, D): sqrt(w) * v of every space, side by side.
 
     The inner product of two such rows is the weighted mean of the cosines, so an index that knows one vector
@@ -83,53 +83,60 @@ def fused(vectors: dict[str, Vectors]) -> Vectors:
     )
 
 
+def fused_blocks(vectors: Mapping[str, Vectors]) -> Iterator[tuple[slice, Vectors]]:
+    """Space -> (N, d) as `fused` does it, ROWS_AT_ONCE at once."""
+    count = len(next(iter(vectors.values())))
+    for first in range(0, count, ROWS_AT_ONCE):
+        rows = slice(first, min(first + ROWS_AT_ONCE, count))
+        yield rows, fused({space: matrix[rows] for space, matrix in vectors.items()})
+
+
 def below(share: float) -> float:
     """The price below which this share of the products lies."""
     return HIGHEST_PRICE * share
 
 
-def make(
-    folder: Path, objects: int, seed: int = 0, tell: Callable[[str], None] = lambda _: None
-) -> Collection:
-    """Make the folder, or take the one that is there. `objects` is rounded down to whole products."""
-    if not folder.is_dir():
+def make(folder: Path, objects: int, seed: int = 0, tell: Tell = lambda _: None) -> Collection:
+    """Make the folder, or take what this code has made there. `objects` is rounded down to whole products."""
+    made_by = _digest(objects, seed)
+    note = folder / "made-by.txt"
+    if not (note.exists() and note.read_text() == made_by):
         part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
+        for leftover in (folder, part):
+            shutil.rmtree(leftover, ignore_errors=True)
         part.mkdir(parents=True)
-        shop = Shop(objects // OBJECTS, seed)
-        tell("vectors")
-        _write_vectors(part, shop)
-        queries, shown = shop.queries(QUERIES, UNKNOWN)
-        for space, rows in queries.items():
-            np.save(part / f"{space}.queries.npy", rows)
-        np.save(part / "shown.npy", shown)
-        order = np.random.default_rng(seed).permutation(shop.products)
-        prices = (
-            HIGHEST_PRICE * (order + 0.5) / shop.products
-        )  # evenly: a filter keeps the share that it should
-        np.save(part / "prices.npy", prices)
-        tell("exact answers")
-        of_objects = np.repeat(prices, OBJECTS)
-        masks = [None if share is None else of_objects < below(share) for share in FILTERS]
-        blocks = (
-            (
-                first,
-                fused(
-                    {
-                        space: np.load(part / f"{space}.npy", mmap_mode="r")[first : first + ROWS_AT_ONCE]
-                        for space in DEFAULT_WEIGHTS
-                    }
-                ),
-            )
-            for first in range(0, len(of_objects), ROWS_AT_ONCE)
-        )
-        np.save(part / "exact.npy", nearest(fused(queries), blocks, masks, K))
+        _write(part, Shop(objects // OBJECTS, seed), seed, tell)
+        (part / note.name).write_text(made_by)
         part.rename(folder)
     return Collection(folder)
 
 
-def _write_vectors(folder: Path, shop: Shop) -> None:
-    files: dict[str, np.memmap] = {}
+def _write(folder: Path, shop: Shop, seed: int, tell: Tell) -> None:
+    tell("vectors")
+    vectors = _write_vectors(folder, shop)
+    queries, shown = shop.queries(QUERIES, UNKNOWN)
+    for space, rows in queries.items():
+        np.save(folder / f"{space}.queries.npy", rows)
+    np.save(folder / "shown.npy", shown)
+    order = np.random.default_rng(seed).permutation(shop.products)
+    prices = HIGHEST_PRICE * (order + 0.5) / shop.products  # evenly: a filter keeps just its share
+    np.save(folder / "prices.npy", prices)
+    tell("exact answers")
+    of_objects = np.repeat(prices, OBJECTS)
+    masks = [None if share is None else of_objects < below(share) for share in FILTERS]
+    blocks = ((rows.start, block) for rows, block in fused_blocks(vectors))
+    np.save(folder / "exact.npy", nearest(fused(queries), blocks, masks, K))
+
+
+def _digest(objects: int, seed: int) -> str:
+    digest = hashlib.sha256(f"{objects} {seed}".encode())
+    for module in ("clustered_vectors", "collection", "exact"):
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _write_vectors(folder: Path, shop: Shop) -> dict[str, Vectors]:
+    files: dict[str, np.memmap[tuple[int, ...], np.dtype[np.float32]]] = {}
     first = 0
     for chunk in shop.objects():
         for space, rows in chunk.items():
@@ -137,6 +144,7 @@ def _write_vectors(folder: Path, shop: Shop) -> None:
                 shape = (shop.products * OBJECTS, rows.shape[1])
                 files[space] = np.lib.format.open_memmap(folder / f"{space}.npy", "w+", np.float32, shape)
             files[space][first : first + len(rows)] = rows
-        first += len(rows)
+        first += OBJECTS * PRODUCTS_AT_ONCE
     for file in files.values():
         file.flush()
+    return dict(files)

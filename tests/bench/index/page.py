@@ -97,7 +97,7 @@ def summary(result: Result) -> str:
     """One line for the terminal."""
     what = f"{result['engine']}, {result['objects']:,}"
     if "left_out" in result:
-        return f"{what}: left out, {result['left_out']}"
+        return f"{what}: {result['left_out']}"
     found = ", ".join(
         f"{kept(s['share'])}: {s['p50']:.2f} ms, recall {_recall(s['recall'])}" for s in result["searches"]
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import usearch.index
 from numpy.typing import NDArray
 
+from tests.bench.index.clustered_vectors import OBJECTS
 from tests.bench.index.collection import Collection, Ids, below
 from tests.bench.index.subject import OneVector, Services, objects_of
 
@@ -296,7 +297,7 @@ class LanceDB(OneVector):
         self._table.delete(f"product IN ({', '.join(map(str, products))})")
 
     def _rows(self, ids: Ids, vectors: NDArray[np.float32]) -> pa.RecordBatch:
-        products = ids // (len(self.collection) // self.collection.products)
+        products = ids // OBJECTS
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         return pa.record_batch(
             [pa.array(ids), pa.array(products), pa.array(self.collection.prices[products]), flat],

@@ -20,6 +20,7 @@ import numpy as np
 import redis
 
 from tests.bench.harness import percentile
+from tests.bench.index.clustered_vectors import OBJECTS
 from tests.bench.index.collection import FILTERS, Collection, Ids, K
 from tests.bench.index.exact import recall
 from tests.bench.index.memory import resident, watched
@@ -177,7 +178,7 @@ def steadily(subject: Subject, seconds: float) -> dict[str, float]:
         products = next(some)
         with subject.alone():
             subject.replace(products)
-        written += len(products) * per_product(subject)
+        written += len(products) * OBJECTS
         time.sleep(max(0.0, now + 1 / WRITES_A_SECOND - time.perf_counter()))
     return {"objects_per_s": written / (time.perf_counter() - start)}
 
@@ -200,7 +201,7 @@ def _rate(subject: Subject, act: Callable[[Ids], None], some: Iterable[Ids], sec
     start = time.perf_counter()
     for products in some:
         act(products)
-        done += len(products) * per_product(subject)
+        done += len(products) * OBJECTS
         if time.perf_counter() > start + seconds:
             break
     return done / (time.perf_counter() - start)
@@ -218,11 +219,6 @@ def batches(subject: Subject, last_first: bool = False) -> Iterator[Ids]:
 
 def _batches_in(subject: Subject, share: float) -> int:
     return max(1, round(share * subject.collection.products / PRODUCTS_A_WRITE))
-
-
-def per_product(subject: Subject) -> int:
-    """Objects."""
-    return len(subject.collection) // subject.collection.products
 
 
 if __name__ == "__main__":
