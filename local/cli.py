@@ -7,7 +7,20 @@ from pathlib import Path
 
 import click
 
-from local.commands import config, delete, down, evaluate, index, key, parked, replay, search, status, up
+from local.commands import (
+    attributes,
+    config,
+    delete,
+    down,
+    evaluate,
+    index,
+    key,
+    parked,
+    replay,
+    search,
+    status,
+    up,
+)
 from local.commands.options import DEFAULT_HOME, examples
 from local.training_commands import WithTraining
 from magpie.errors import MagpieError
@@ -41,7 +54,7 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, evaluate, config, delete, key, parked, replay):
+for command in (up, down, status, index, search, attributes, evaluate, config, delete, key, parked, replay):
     magpie.add_command(command.command)
 
 

@@ -36,6 +36,7 @@ from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
 from magpie.services.visual_search import Stages, VisualSearchServicer
 from magpie.settings import Settings
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
@@ -117,6 +118,11 @@ class Application:
         return Catalogue(self.redis)
 
     @cached_property
+    def attribute_schemas(self) -> AttributeSchemas:
+        """What each customer's filters can name."""
+        return AttributeSchemas(self.catalogue)
+
+    @cached_property
     def engine(self) -> CompactEngine:
         """Nearest neighbours."""
         return CompactEngine(self.catalogue)
@@ -190,10 +196,13 @@ class Application:
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
         registry = ServicerRegistry(Telemetry("api").call)
-        search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads)
+        search = VisualSearchServicer(self.stages, self.ranking_configs, self.attribute_schemas, self.uploads)
         catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigServicer(
-            self.ranking_configs, self.bundle.embedder_card.spaces, calibrated=self.calibration is not None
+            self.ranking_configs,
+            self.attribute_schemas,
+            self.bundle.embedder_card.spaces,
+            calibrated=self.calibration is not None,
         )
         add_VisualSearchServiceServicer_to_server(search, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)

@@ -49,7 +49,7 @@ def test_the_form_of_a_search(local_system: LocalSystem, shop: Shop) -> None:
     assert set(found) == {"query_id", "objects", "timings_ms"}
     assert {"detection", "embedding", "search", "reranking", "total"} <= set(found["timings_ms"])
     for object_ in found["objects"]:
-        assert set(object_) == {"box", "label", "score", "hits"}
+        assert set(object_) == {"box", "label", "score", "hits", "facets"}
         x0, y0, x1, y1 = object_["box"]
         assert 0 <= x0 < x1 <= 1
         assert 0 <= y0 < y1 <= 1
@@ -57,7 +57,7 @@ def test_the_form_of_a_search(local_system: LocalSystem, shop: Shop) -> None:
         scores = [hit["score"] for hit in object_["hits"]]
         assert scores == sorted(scores, reverse=True)
         for hit in object_["hits"]:
-            assert set(hit) == {"product_id", "score", "probability", "title", "reasons"}
+            assert set(hit) == {"product_id", "score", "probability", "title", "reasons", "stands_for"}
             assert 0 < hit["probability"] < 1
             assert sum(hit["reasons"].values()) == pytest.approx(hit["score"], abs=1e-6)
 

@@ -36,6 +36,7 @@ def everything_of(customer: str, catalogue: Catalogue, engine: CompactEngine) ->
         catalogue.states(customer, ["p"]),
         [status for owner, status in catalogue.unfinished() if owner == customer],
         catalogue.bundles(customer),
+        catalogue.attributes(customer),
     )
 
 
@@ -58,6 +59,7 @@ def test_what_one_customer_does_changes_nothing_for_another(
         match action:
             case "upsert":
                 product = Product(id="p", title=f"{customer}'s {number}", images=["a"])
+                product.attributes[f"of_{customer.replace('-', '_')}"].flag = True
                 catalogue.upsert_products(customer, [product], BUNDLE)
             case "index":
                 catalogue.write_objects(embedded(customer))
@@ -75,5 +77,5 @@ def test_every_key_of_a_customer_is_on_one_node_of_a_cluster(redis_client: redis
     catalogue.upsert_products("shop", [Product(id="p", images=["a", "b"])], BUNDLE)
     catalogue.write_objects(embedded("shop"))
     keys: list[bytes] = list(redis_client.scan_iter())
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert all(key.startswith(b"magpie:{shop}:") for key in keys)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from magpie.errors import InvalidArgument
 from magpie.ranking.calibration import Calibration
 from magpie.ranking.config import validate
-from magpie.ranking.rank import rank
+from magpie.ranking.rank import hit_list
 from magpie.rpc.context import CallContext
 from magpie.v1 import reranking_pb2, reranking_pb2_grpc
 
@@ -39,15 +39,15 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
                     )
         return reranking_pb2.RerankResponse(
             results=[
-                reranking_pb2.HitList(
-                    hits=rank(
-                        config,
-                        r.candidates,
-                        products,
-                        request.limit,
-                        request.explain,
-                        calibration=self._calibration,
-                    )
+                hit_list(
+                    config,
+                    r.candidates,
+                    products,
+                    request.limit,
+                    request.explain,
+                    calibration=self._calibration,
+                    group_by=request.group_by,
+                    facets=request.facets,
                 )
                 for r in request.results
             ]

@@ -15,7 +15,10 @@ from typing import Protocol
 
 from magpie.errors import InvalidArgument, NotFound
 from magpie.geometry import Box
+from magpie.index.attribute_schema import AttributeSchema
 from magpie.index.filter import parse
+from magpie.index.filter_check import check_filter, check_name, check_text_name
+from magpie.ranking.facets import MAX_FACETS
 from magpie.rpc.context import CallContext
 from magpie.rpc.status import errors_from_rpc
 from magpie.services.detection import MAX_OBJECTS
@@ -54,6 +57,16 @@ class CurrentConfig(Protocol):
         """The customer's config, or the default."""
 
 
+class Schemas(Protocol):
+    """Where a customer's names and types come from."""
+
+    def current(self, customer: str) -> AttributeSchema:
+        """As it was at most a second ago, as far as it can be known."""
+
+    def newest(self, customer: str) -> AttributeSchema:
+        """As it is now."""
+
+
 class ImageAddresses(Protocol):
     """Where pictures of the catalogue can be fetched."""
 
@@ -64,9 +77,12 @@ class ImageAddresses(Protocol):
 class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
     """Runs detection, embedding, search and reranking, one after the other."""
 
-    def __init__(self, stages: Stages, configs: CurrentConfig, addresses: ImageAddresses) -> None:
+    def __init__(
+        self, stages: Stages, configs: CurrentConfig, schemas: Schemas, addresses: ImageAddresses
+    ) -> None:
         self._stages = stages
         self._configs = configs
+        self._schemas = schemas
         self._addresses = addresses
 
     def Search(  # type: ignore[override]  # our context on every transport
@@ -74,6 +90,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
     ) -> visual_search_pb2.SearchResponse:
         customer = context.require_customer()
         _check(request)
+        self._check_names(request, customer)
         config = self._configs.current(customer)
         clock = _Stopwatch()
         with clock.stage("detection"):
@@ -87,7 +104,7 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
         response = visual_search_pb2.SearchResponse(
             query_id=f"q_{uuid.uuid4().hex}",
             objects=[
-                visual_search_pb2.ObjectHits(object=object_, hits=hit_list.hits)
+                visual_search_pb2.ObjectHits(object=object_, hits=hit_list.hits, facets=hit_list.facets)
                 for object_, hit_list in zip(detected.objects, ranked.results, strict=True)
             ],
             ranking_config_version=config.version,
@@ -100,6 +117,15 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
                     hit.image_url = self._addresses.image_url(customer, hit.product_id, hit.image_sha256)
         response.timings_ms.update(clock.milliseconds())
         return response
+
+    def _check_names(self, request: visual_search_pb2.SearchRequest, customer: str) -> None:
+        """What the caller names must be there. A product may have brought it within the last second."""
+        if not (request.filter or request.facets or request.group_by):
+            return
+        try:
+            _check_against(request, self._schemas.current(customer))
+        except InvalidArgument:
+            _check_against(request, self._schemas.newest(customer))
 
     def _detect(self, request: visual_search_pb2.SearchRequest, context: CallContext) -> DetectResponse:
         detect = DetectRequest(image=request.image, max_objects=request.max_objects or DEFAULT_OBJECTS)
@@ -153,6 +179,8 @@ class VisualSearchServicer(visual_search_pb2_grpc.VisualSearchServiceServicer):
             products=found.products,
             limit=request.limit or DEFAULT_LIMIT,
             explain=request.explain,
+            facets=request.facets,
+            group_by=request.group_by,
         )
         with errors_from_rpc():
             return self._stages.reranking.Rerank(
@@ -193,5 +221,20 @@ def _check(request: visual_search_pb2.SearchRequest) -> None:
         raise InvalidArgument("limit", f"must lie in [1, {MAX_LIMIT}], got {request.limit}")
     if not 0 <= request.max_objects <= MAX_OBJECTS:
         raise InvalidArgument("max_objects", f"must lie in [1, {MAX_OBJECTS}], got {request.max_objects}")
+    if len(request.facets) > MAX_FACETS:
+        raise InvalidArgument("facets", f"at most {MAX_FACETS}, got {len(request.facets)}")
+    for row, name in enumerate(request.facets):
+        if name in request.facets[:row]:
+            raise InvalidArgument(f"facets[{row}]", f"`{name:.60}` stands there twice: each name once")
     if request.filter:
         parse(request.filter)  # here, so that the position in the message is the caller's
+
+
+def _check_against(request: visual_search_pb2.SearchRequest, schema: AttributeSchema) -> None:
+    """Raises InvalidArgument for the first name that the schema has not, or has of another type."""
+    if request.filter:
+        check_filter(request.filter, schema)
+    for row, name in enumerate(request.facets):
+        check_name(name, schema, f"facets[{row}]")
+    if request.group_by:
+        check_text_name(request.group_by, schema, "group_by")

@@ -10,6 +10,8 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
 | `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
+| `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
+| `attributes` | hash | name and type, as `brand:text` -> how many products have such a value |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
 | `snapshots` | hash | bundle -> generation of its newest snapshot |
 
@@ -32,6 +34,7 @@ from typing import Any
 import redis
 
 from magpie.errors import FailedPrecondition
+from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
 from magpie.store.redis_connection import redis_answers
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
@@ -86,7 +89,8 @@ class Catalogue:
         arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
         for product in products:
             images = " ".join(dict.fromkeys(product.images))
-            arguments += [product.id, product.SerializeToString(deterministic=True), images]
+            types = " ".join(f"{name}:{type_}" for name, type_ in types_of(product))
+            arguments += [product.id, product.SerializeToString(deterministic=True), images, types]
         rows = self._run(self._upsert, customer, arguments)
         return [
             UpsertedProduct(
@@ -114,6 +118,18 @@ class Catalogue:
             for id_, value in zip(ids, values, strict=True)
             if value is not None
         }
+
+    def attributes(self, customer: str) -> AttributeSchema:
+        """Names and types of all products, as of one moment."""
+        with redis_answers(), self._redis.pipeline() as pipeline:
+            pipeline.hgetall(_key(customer, "attributes"))
+            pipeline.hlen(_key(customer, "products"))
+            entries, products = pipeline.execute()
+        counts: dict[str, dict[ValueType, int]] = {}
+        for entry, count in entries.items():
+            name, type_ = entry.decode().split(":")
+            counts.setdefault(name, {})[ValueType(type_)] = int(count)
+        return AttributeSchema(counts, products)
 
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
@@ -276,7 +292,7 @@ class Catalogue:
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
-        names = ("products", "listed", "images", "unfinished", "bundles", "changes")
+        names = ("products", "listed", "images", "unfinished", "bundles", "changes", "typed", "attributes")
         with redis_answers():
             return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
 

@@ -33,12 +33,15 @@ class SearchRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     MAX_OBJECTS_FIELD_NUMBER: _builtins.int
     INCLUDE_IMAGE_URLS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Hits an object, 1 to 100; 0 means 10."""
     filter: _builtins.str
     """Only products for which this holds, for example `category = 'Juice' and price < 20`. Comparisons
     (= != < <= > >=), `in (...)`, `exists NAME`, joined by `and`, `or`, `not` and parentheses, over `id`, `title`,
-    `category`, `price`, `stock`, `group` and the attributes. At most 2000 characters.
+    `category`, `price`, `stock`, `group` and the attributes. At most 2000 characters. INVALID_ARGUMENT for a name that
+    no product has, and for a literal of a type that no product's value has; see docs/filters.md.
     """
     explain: _builtins.bool
     """Give each hit its reasons."""
@@ -46,6 +49,10 @@ class SearchRequest(_message.Message):
     """At most so many objects, 1 to 30; 0 means 5."""
     include_image_urls: _builtins.bool
     """Give each hit an address from which its picture can be fetched for some minutes."""
+    group_by: _builtins.str
+    """A name of texts. Of the products with the same text only the best is shown, and names the others in `stands_for`;
+    one without a text stands alone. Takes the place of the ranking config's `group_variants`, which is `group`.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The photo."""
@@ -53,6 +60,12 @@ class SearchRequest(_message.Message):
     @_builtins.property
     def box(self) -> _image_pb2.Box:
         """If set, only this region is searched, and nothing is detected."""
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names whose values are counted among the products found for each object: built-in ones or attributes, at most 10,
+        each once.
+        """
 
     def __init__(
         self,
@@ -64,10 +77,12 @@ class SearchRequest(_message.Message):
         explain: _builtins.bool = ...,
         max_objects: _builtins.int = ...,
         include_image_urls: _builtins.bool = ...,
+        facets: _abc.Iterable[_builtins.str] | None = ...,
+        group_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "explain", b"explain", "filter", b"filter", "image", b"image", "include_image_urls", b"include_image_urls", "limit", b"limit", "max_objects", b"max_objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "image", b"image", "include_image_urls", b"include_image_urls", "limit", b"limit", "max_objects", b"max_objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +96,7 @@ class ObjectHits(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def object(self) -> _image_pb2.DetectedObject:
         """The object."""
@@ -89,15 +105,20 @@ class ObjectHits(_message.Message):
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[_reranking_pb2.Hit]:
         """Best first."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[_reranking_pb2.Facet]:
+        """In the order of the request."""
+
     def __init__(
         self,
         *,
         object: _image_pb2.DetectedObject | None = ...,
         hits: _abc.Iterable[_reranking_pb2.Hit] | None = ...,
+        facets: _abc.Iterable[_reranking_pb2.Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "hits", b"hits", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ COMMANDS = [
     "status",
     "index",
     "search",
+    "attributes",
     "evaluate",
     "config",
     "delete",
