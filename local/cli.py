@@ -9,6 +9,7 @@ import click
 
 from local.commands import (
     attributes,
+    compact,
     config,
     delete,
     down,
@@ -71,6 +72,7 @@ for command in (
     parked,
     probe,
     replay,
+    compact,
 ):
     magpie.add_command(command.command)
 

@@ -6,7 +6,7 @@ process that is restored from a snapshot makes its connections anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -17,8 +17,12 @@ from apig_wsgi import make_lambda_handler
 from aws_lambda_powertools.utilities.idempotency.persistence.cache import CachePersistenceLayer
 from botocore.config import Config
 
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
+from magpie.index.compaction_policy import Thresholds
+from magpie.index.compaction_round import CompactionRound
 from magpie.index.engine import Engine
+from magpie.index.hash_model import HashModel
 from magpie.index.redis_engine import RedisEngine
 from magpie.index.redis_schema import VectorIndex
 from magpie.index.search_server import SearchServer
@@ -49,14 +53,16 @@ from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
 from magpie.store.pages import Pages
 from magpie.store.probe_results import ProbeResults
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
+from magpie.store.snapshots import Snapshots
 from magpie.store.uploads import Uploads
-from magpie.telemetry import ProbeMetrics, Telemetry
+from magpie.telemetry import CompactionMetrics, ProbeMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
@@ -146,18 +152,45 @@ class Application:
         """Nearest neighbours."""
         if self.settings.engine == "redis":
             return self.redis_engine
-        return CompactEngine(self.catalogue)
+        return CompactEngine(self.catalogue, self.snapshots)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Of the indexes, in the bucket and on the local disk."""
+        return Snapshots(self.s3, self.settings.bucket, self.settings.cache)
+
+    @cached_property
+    def archived_objects(self) -> ArchivedObjects:
+        """What the catalogue let go of."""
+        return ArchivedObjects(self.snapshots)
+
+    @cached_property
+    def stored_vectors(self) -> CatalogueVectors:
+        """The vectors of a product."""
+        return CatalogueVectors(self.catalogue, self.archived_objects)
+
+    @cached_property
+    def hash_models(self) -> Mapping[str, HashModel]:
+        """Bundle id -> what codes its objects. Indexes of a bundle that has none are not compacted.
+
+        Nor is anything while the redis engine is in use, which wants the vectors as they are.
+        """
+        bundle = self.bundle
+        if bundle.hash is None or self.settings.engine == "redis":
+            return {}
+        return {bundle.id: HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)}
 
     @cached_property
     def redis_engine(self) -> RedisEngine:
         """The one that a server's own search makes, in use or not."""
         vector_index = VectorIndex(self.settings.search_index)
-        return RedisEngine(self.catalogue, SearchServer(self.settings.search_redis_url, vector_index))
+        server = SearchServer(self.settings.search_redis_url, vector_index)
+        return RedisEngine(self.catalogue, server, self.archived_objects)
 
     @cached_property
     def exact_engine(self) -> Engine:
         """What the recall probe holds to be the truth."""
-        return CompactEngine(self.catalogue, shortlist=None)
+        return CompactEngine(self.catalogue, self.snapshots, shortlist=None)
 
     @cached_property
     def sampler(self) -> Sampler | None:
@@ -213,7 +246,7 @@ class Application:
         return EmbeddingServicer(self.embedder, crops, self.uploads, self.bundle.id)
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue, CatalogueVectors(self.catalogue), self.sampler)
+        return SearchServicer(self.engine, self.catalogue, self.stored_vectors, self.sampler)
 
     def _reranking(self) -> RerankingServicer:
         return RerankingServicer(self.bundle.embedder_card.spaces, self.calibration)
@@ -290,6 +323,18 @@ class Application:
     def reranking_server(self) -> LambdaServer:
         """Of functions/reranking."""
         return self._stage_server("reranking")
+
+    @cached_property
+    def compaction(self) -> CompactionRound:
+        """Of functions/compaction."""
+        return CompactionRound(
+            self.catalogue,
+            self.snapshots,
+            CompactionLeases(self.redis),
+            self.hash_models,
+            Thresholds(self.settings.compact_changes, self.settings.compact_seconds),
+            CompactionMetrics(),
+        )
 
     @cache  # noqa: B019
     def probe(self) -> ProbeConsumer:

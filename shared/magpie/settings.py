@@ -13,6 +13,9 @@
 | MAGPIE_NEXT_QUEUE_URL | queue that takes what this function's events become | none |
 | MAGPIE_PARKING_QUEUE_URL | dead-letter queue of this function's own queue | none |
 | MAGPIE_MAX_RECEIVES | after so many failed attempts an event is parked | 5 |
+| MAGPIE_CACHE | folder on the local disk for snapshots of the index | `magpie` in the temporary one |
+| MAGPIE_COMPACT_CHANGES | an index with so many changes is compacted; at most 50000 | 20000 |
+| MAGPIE_COMPACT_SECONDS | and one with a change that is so old | 900 |
 | MAGPIE_PROBE_QUEUE_URL | queue of the recall probe; none: no search is sampled | none |
 | MAGPIE_PROBE_RATE | share of the searches that are answered exactly as well, later, 0 to 1 | 0.01 |
 | MAGPIE_THREADS | threads of one model run | 2 |
@@ -23,6 +26,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +39,10 @@ _BUNDLE_FOLDERS = (
     Path(__file__).resolve().parents[2] / "bundles" / "default",
     Path("/opt/bundles/default"),
 )
+
+
+# The change stream keeps twice as many: a reader of a new snapshot must find there what came since.
+_MOST_CHANGES = 50_000
 
 
 def default_bundle() -> Path:
@@ -57,6 +65,9 @@ class Settings:
     probe_queue_url: str = ""
     probe_rate: float = 0.01
     threads: int = 2
+    cache: Path = Path(tempfile.gettempdir(), "magpie")
+    compact_changes: int = 20_000
+    compact_seconds: int = 900
     s3_addressing: Literal["virtual", "path"] = "virtual"
     engine: Literal["compact", "redis"] = "compact"
     search_redis_url: str = ""
@@ -79,6 +90,9 @@ class Settings:
             probe_queue_url=env.get("MAGPIE_PROBE_QUEUE_URL", ""),
             probe_rate=_share(env, "MAGPIE_PROBE_RATE", 0.01),
             threads=_positive(env, "MAGPIE_THREADS", 2),
+            cache=Path(env.get("MAGPIE_CACHE") or Path(tempfile.gettempdir(), "magpie")),
+            compact_changes=_positive(env, "MAGPIE_COMPACT_CHANGES", 20_000, most=_MOST_CHANGES),
+            compact_seconds=_positive(env, "MAGPIE_COMPACT_SECONDS", 900),
             s3_addressing="path" if env.get("AWS_ENDPOINT_URL") else "virtual",
             engine=_one_of(env, "MAGPIE_ENGINE", ("compact", "redis")),
             search_redis_url=env.get("MAGPIE_SEARCH_REDIS_URL") or redis_url,
@@ -94,10 +108,11 @@ def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, str]) -> Any:
     return value
 
 
-def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+def _positive(env: Mapping[str, str], name: str, default: int, most: int | None = None) -> int:
     text = env.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise FailedPrecondition(f"{name} must be a whole number of at least 1, got {text!r}")
+    if not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
+        allowed = "of at least 1" if most is None else f"from 1 to {most}"
+        raise FailedPrecondition(f"{name} must be a whole number {allowed}, got {text!r}")
     return int(text)
 
 

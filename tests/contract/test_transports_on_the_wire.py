@@ -76,7 +76,6 @@ DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 ERRORS = [
     errors.InvalidArgument("box", "x1 must be greater than x0: got 0.2"),
     errors.FilterSyntax("price < < 3", 8, "expected a value"),
-    errors.FilterMismatch("prize < 3", 0, "no product has it: did you mean `price`?"),
     errors.UndecodableImage("is truncated"),
     errors.Unauthenticated("no such key"),
     errors.NotFound("upload_key: there is none — naïve, 商品"),
@@ -85,6 +84,7 @@ ERRORS = [
     errors.Unavailable("Redis does not answer"),
     errors.DeadlineExceeded("took too long"),
     errors.Unimplemented("not yet"),
+    errors.FilterMismatch("prize < 3", 0, "no product has it: did you mean `price`?"),
 ]
 
 

@@ -20,7 +20,8 @@ from local.home import Home
 from magpie.v1.catalog_pb2 import GetIngestStatusRequest, ImageStatus
 from tests.e2e.conftest import LocalSystem, Shop, make_shop
 
-PROCESSES = ("redis", "aws", "detection-worker", "embedding-worker", "search-worker", "probe-worker", "api")
+WORKERS = ("detection-worker", "embedding-worker", "search-worker", "probe-worker")
+PROCESSES = ("redis", "aws", *WORKERS, "compaction", "api")
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,33 @@ def test_deleted_products_are_gone_and_can_come_back(local_system: LocalSystem, 
     report = local_system.json("index", shop.catalogue, "--customer", "deleting")
     assert (report["indexed"], report["unchanged"]) == (1, 4)
     assert id_ in local_system.hits(photo, "deleting")
+
+
+def test_a_compacted_index_answers_as_before_and_forgets_what_is_deleted(
+    local_system: LocalSystem, tmp_path: Path
+) -> None:
+    shop = make_shop(tmp_path, 6, first_seed=400)
+    local_system.json("index", shop.catalogue, "--customer", "compacted")
+    photo, first = shop.photo(shop.products[0]), shop.products[0]
+    before = local_system.hits(photo, "compacted")
+    (entry,) = local_system.json("compact", "--customer", "compacted", "--force")["indexes"]
+    assert entry["outcome"] in ("compacted", "unchanged")  # by its own schedule it may have been faster
+    after = local_system.hits(photo, "compacted")
+    assert (after[0], sorted(after)) == (before[0], sorted(before))
+    (index,) = [i for i in local_system.json("status")["indexes"] if i["customer"] == "compacted"]
+    assert index["generation"] >= 1
+    assert index["changes"] == 0
+    local_system.json("delete", first, "--customer", "compacted")
+    rest = local_system.hits(photo, "compacted")
+    assert sorted(rest) == sorted(shop.products[1:])
+    local_system.json("compact", "--customer", "compacted", "--force")
+    for _ in range(2):
+        assert local_system.hits(photo, "compacted") == rest
+        os.kill(local_system.pids()["api"], signal.SIGKILL)
+        assert local_system.json("up")["started"] == ["api"]
+    result = local_system.run("compact", "--customer", "nobody-at-all")
+    assert result.returncode == 1
+    assert "magpie index" in result.stderr
 
 
 def test_a_bad_picture_fails_alone(local_system: LocalSystem, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ COMMANDS = [
     "parked",
     "probe",
     "replay",
+    "compact",
 ]
 
 
@@ -99,7 +100,13 @@ def test_without_a_running_system(tmp_path: Path) -> None:
 def test_the_home_may_stand_before_or_after_the_command(tmp_path: Path) -> None:
     for arguments in (("--home", tmp_path, "status", "--json"), ("status", "--home", tmp_path, "--json")):
         answer = json.loads(magpie(*arguments).stdout)
-        assert answer == {"home": str(tmp_path), "running": False, "processes": [], "queues": {}}
+        assert answer == {
+            "home": str(tmp_path),
+            "running": False,
+            "processes": [],
+            "queues": {},
+            "indexes": [],
+        }
 
 
 def test_problems_of_a_catalogue_come_before_anything_else(tmp_path: Path) -> None:
