@@ -29,7 +29,7 @@ def command(home: Home, as_json: bool) -> None:
     work = {process.name for process in processes if process.health == "ok"}
     state = home.run_state()
     queues = resources.depths(state.aws_url) if "aws" in work else {}
-    indexes = _backlogs(state) if "aws" in work else []
+    indexes = _backlogs(state) if "aws" in work and state.engine == "compact" else []
     search = _search_server(state)
     if as_json:
         print_json(

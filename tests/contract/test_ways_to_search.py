@@ -109,12 +109,20 @@ def test_like_a_product_leaves_it_out(transport: Transport) -> None:
 def test_like_a_product_leaves_out_its_group_where_variants_are_grouped(
     transport: Transport, search: WholeSearch
 ) -> None:
-    search.configs["shop"] = RankingConfig(group_variants=True)
-    for filter_ in ("", "price >= 4"):  # also where the product itself does not pass
-        hits = Caller(transport)(product_id="p03", limit=PRODUCTS, filter=filter_).objects[0].hits
+    call = Caller(transport)
+    for fields in (
+        {"group_by": "group"},
+        {"group_by": "group", "filter": "price >= 4"},  # the product itself does not pass
+        {},
+    ):
+        if not fields:
+            search.configs["shop"] = RankingConfig(group_variants=True)
+        hits = call(product_id="p03", limit=PRODUCTS, **fields).objects[0].hits
         assert len(hits) == 4
         named = {id_ for hit in hits for id_ in (hit.product_id, *hit.stands_for)}
         assert named == {id_ for id_ in VECTORS if id_ >= "p05"}
+    by_title = call(product_id="p03", limit=PRODUCTS, group_by="title")  # in place of the config's
+    assert ids(by_title) == nearest(VECTORS["p03"], but=("p03",))
 
 
 def test_weights_of_the_request_stand_in_place_of_the_customer_s(
@@ -235,6 +243,10 @@ BAD = Box(x0=0.5, y0=0, x1=0.2, y1=1)
         ({"product_id": "p00", "limit": 101}, "INVALID_ARGUMENT", "limit: "),
         ({"product_id": "p00", "limit": -1}, "INVALID_ARGUMENT", "limit: "),
         ({"product_id": "p00", "filter": "price <"}, "INVALID_ARGUMENT", "filter: "),
+        ({"product_id": "p00", "filter": "colour = 'red'"}, "INVALID_ARGUMENT", "filter: "),
+        ({"product_id": "p00", "facets": ["colour"]}, "INVALID_ARGUMENT", "facets[0]: "),
+        ({"product_id": "p00", "group_by": "price"}, "INVALID_ARGUMENT", "group_by: "),
+        ({"page_token": "t", "facets": ["price"]}, "INVALID_ARGUMENT", "page_token: stands alone"),
         ({"product_id": "none"}, "NOT_FOUND", "product_id: there is no product 'none'"),
         ({"embedded": without(GOOD, bundle="")}, "INVALID_ARGUMENT", "embedded.bundle: "),
         (

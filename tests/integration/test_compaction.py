@@ -284,7 +284,15 @@ def test_while_the_newest_snapshot_is_damaged_the_one_before_serves_and_nothing_
     bad = parts.folder / pointer.file
     bad.write_bytes(b"x" * 5000)
     parts.snapshots.upload("shop", BUNDLE, bad)
-    assert found(parts.engine("new")) == {f"p{number} a": number for number in range(4)}
+    expected = {f"p{number} a": number for number in range(4)}
+    assert found(parts.engine("new")) == expected
+    (parts.folder / "compaction" / "shop" / BUNDLE / pointer.file).unlink()
+    for generation in (5, 6):  # a compaction makes up for it
+        healed = parts.compact()
+        assert healed is not None and healed.generation == generation
+        assert found(parts.engine(f"after {generation}")) == expected
+        parts.put("q", 0)
+        expected["q a"] = 0
 
 
 def test_s3_away_the_disk_serves_and_without_it_unavailable(parts: Parts, local_aws: str) -> None:

@@ -151,6 +151,18 @@ def test_pages_of_a_catalogue_that_stands_still_are_one_long_answer(search: Whol
         assert pages[-1].objects[0].hits
 
 
+def test_pages_go_on_in_the_groups_of_the_request_and_count_facets_once(search: WholeSearch) -> None:
+    for number in range(21):
+        product = Product(id=f"p{number:02}", group=f"g{number % 7}", category="ab"[number % 2])
+        search.put("shop", product, [near(0.7, number)])
+    whole = ask(search, limit=100, group_by="group", facets=["category"])
+    pages = list(all_pages(search, limit=3, group_by="group", facets=["category"]))
+    assert [len(ids(page)) for page in pages] == [3, 3, 1]
+    assert [hit for page in pages for hit in page.objects[0].hits] == list(whole.objects[0].hits)
+    assert [len(page.objects[0].facets) for page in pages] == [1, 0, 0]
+    assert pages[0].objects[0].facets == whole.objects[0].facets
+
+
 def test_a_later_page_shows_what_the_catalogue_says_now(search: WholeSearch) -> None:
     for number in range(8):
         search.put("shop", Product(id=f"p{number}", title="old", price=1), [near(0.99 - number / 10, 1)])

@@ -20,6 +20,7 @@ from magpie.index.layered_table import LayeredTable, View
 from magpie.store.catalogue import Catalogue
 from magpie.store.snapshots import Snapshots
 
+_LOADS = 4
 _NEXT_TRY_SECONDS = 15.0  # after a newer snapshot could not be loaded
 _logger = Logger(service="index")
 
@@ -105,7 +106,10 @@ class LiveIndex:
         else:
             self._current = None
             self._current = self._loaded()
-        if self._table.lacks and self._table.lacks != lacked:  # a snapshot's marks came before its own news
+        for _ in range(_LOADS):  # the catalogue may let go of objects while a snapshot is being loaded
+            if self._table.lacks in (0, lacked):  # as before: that snapshot cannot be had now
+                break
+            lacked = self._table.lacks
             self._current = self._loaded()
         if self._table.lacks:
             self._next_move = time.monotonic() + _NEXT_TRY_SECONDS

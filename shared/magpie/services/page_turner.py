@@ -107,6 +107,7 @@ def _following(page: Page, ranked: RerankResponse, count: int) -> Page:
     following = Page()
     following.CopyFrom(page)
     following.candidates = count
+    following.request.ClearField("facets")  # the first page has them
     for row, hits in enumerate(ranked.results):
         shown = following.shown[row] if page.shown else following.shown.add()
         shown.product_ids.extend(_named(hits))

@@ -76,7 +76,8 @@ class SearchRequest(_message.Message):
     """Give each hit an address from which its picture can be fetched for some minutes."""
     product_id: _builtins.str
     """Products like this one of the catalogue: like the whole of its first picture that is in the index. The answer has
-    one object. The product itself is left out and, if the ranking config groups variants, so is its group.
+    one object. The product itself is left out and, where variants are grouped (`group_by` is `group`, or is empty and the
+    ranking config says so), so is its group.
     """
     page_token: _builtins.str
     """The next page of an earlier answer, by its `next_page_token`. Stands alone: all else is remembered. A token is good
@@ -113,7 +114,7 @@ class SearchRequest(_message.Message):
     @_builtins.property
     def facets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names whose values are counted among the products found for each object: built-in ones or attributes, at most 10,
-        each once.
+        each once. The first page has them.
         """
 
     def __init__(
