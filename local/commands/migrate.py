@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -154,9 +152,9 @@ def _migration(home: Home, on_aws: bool) -> Iterator[Migration]:
     server = SearchServer(settings.search_redis_url, VectorIndex(settings.search_index))
     if problem := server.capabilities.problem:
         raise FailedPrecondition(problem if on_aws else f"{problem}. Here: `magpie up --redis-search`")
-    with connect(settings.redis_url) as redis, tempfile.TemporaryDirectory() as folder:
+    with connect(settings.redis_url) as redis:
         catalogue = Catalogue(redis)
-        snapshots = Snapshots(s3, settings.bucket, Path(folder))
+        snapshots = Snapshots(s3, settings.bucket, settings.cache)
         archive = ArchivedObjects(snapshots)
         exact = CompactEngine(catalogue, snapshots, shortlist=None)
         yield Migration(catalogue, archive, exact, RedisEngine(catalogue, server, archive))

@@ -30,7 +30,7 @@ def command(home: Home, as_json: bool) -> None:
     state = home.run_state()
     queues = resources.depths(state.aws_url) if "aws" in work else {}
     indexes = _backlogs(state) if "aws" in work and state.engine == "compact" else []
-    search = _search_server(home)
+    search = _search_server(state)
     if as_json:
         print_json(
             {
@@ -67,9 +67,8 @@ def _backlogs(state: RunState) -> list[Backlog]:
     return []
 
 
-def _search_server(home: Home) -> dict[str, str]:
+def _search_server(state: RunState) -> dict[str, str]:
     """What the redis engine has found, where it is in use."""
-    state = home.run_state()
     if state.engine != "redis" or not state.ports:
         return {}
     settings = Settings.from_environment(os.environ | state.environment())
