@@ -76,7 +76,7 @@ format: .venv/.develop ## Let ruff mend what it can.
 bench: .venv/.develop ## Benchmarks: tables, and .bench/NAME.json. NAME=search runs one.
 	$(bin)/python -m tests.bench $(NAME)
 
-bench-index: .venv/.develop ## Search engines beside each other: docs/index-benchmark.md. SIZES=10000,100000 ENGINES=compact,faiss-flat.
+bench-index: .venv/.bench ## Search engines beside each other: docs/index-benchmark.md. SIZES=10000,100000 ENGINES=compact,faiss-flat.
 	$(bin)/python -m tests.bench.index $(if $(SIZES),--sizes $(SIZES)) $(if $(ENGINES),--engines $(ENGINES))
 
 train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=folder TEACHER=detector.onnx. Hours; resumable.
@@ -158,6 +158,10 @@ training-image: ## Build the training job's image and push it to the registry of
 
 .venv/.develop: .venv/.training
 	$(pip) --constraint constraints.txt --editable '.[local,train,test]'
+	@touch $@
+
+.venv/.bench: .venv/.develop
+	$(pip) --constraint constraints.txt --editable '.[local,train,test,bench]'
 	@touch $@
 
 # buf is published on npm. Without npm its checks are left out, except in CI, where they must run.
