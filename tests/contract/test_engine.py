@@ -389,7 +389,11 @@ def test_an_answer_is_of_one_moment_while_others_write(
 
     def reader() -> None:
         for _ in range(60):
-            answer = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
+            try:
+                answer = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
+            except Exception as error:
+                failures.append(repr(error))
+                return
             found = sorted(candidate.product_id for candidate in answer.results[0])
             if found != sorted(ids) or len({product.price for product in answer.products}) != 1:
                 failures.append(f"{found} {answer.products}")

@@ -99,8 +99,8 @@ class Snapshots:
 
     def new_path(self, customer: str, bundle: str, generation: int) -> Path:
         """Where a compaction writes its file before it is published, with room for it."""
-        before = [path.stat().st_size for path in self._local(customer, bundle).glob("*.snapshot")]
-        make_room(self._folder, 2 * max(before, default=0) + _ROOM_FOR_NEWS)
+        before = max(map(_size_of, self._local(customer, bundle).glob("*.snapshot")), default=0)
+        make_room(self._folder, 2 * before + _ROOM_FOR_NEWS)
         return self._local(customer, bundle) / f"{generation}-{os.urandom(8).hex()}.snapshot"
 
     def upload(self, customer: str, bundle: str, path: Path) -> None:
@@ -212,6 +212,13 @@ def _prefix(customer: str, bundle: str) -> str:
 def _generation_of(path: Path) -> int:
     match = _FILE.fullmatch(path.name)
     return int(match[1]) if match else -1
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process made room
+        return 0
 
 
 def _age_of(path: Path) -> float:
