@@ -14,16 +14,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 from google.protobuf import json_format
 
-from magpie.errors import Aborted, NotFound
+from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config
 from magpie.store.aws_connection import aws_answers
-from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
 from magpie.v1.ranking_config_pb2 import RankingConfig
 
 FRESH_SECONDS = 1.0  # for so long a process uses a config without asking Redis
@@ -32,10 +33,19 @@ _ATTEMPTS = 5  # at a put that others overtake
 _KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A config as a process knows it. Times are monotonic, in seconds."""
+
+    config: RankingConfig
+    confirmed: float  # when Redis or S3 last said so
+    ask_at: float  # until then it is taken for the one in force
+
+
 class RankingConfigs:
     """`s3` is a boto3 client; `bundled` has the configs that the bundle in use brings, by customer.
 
-    Every method raises Unavailable while S3 or Redis does not answer.
+    Every method but `current` raises Unavailable while S3 or Redis does not answer.
     """
 
     def __init__(
@@ -46,24 +56,34 @@ class RankingConfigs:
         self._redis: Any = client
         self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
         self._bundled = bundled or {}
-        self._fresh: dict[str, tuple[RankingConfig, float]] = {}  # customer -> config, until when
+        self._known: dict[str, _Known] = {}  # by customer
 
     def current(self, customer: str) -> RankingConfig:
-        """The config in force, at most FRESH_SECONDS late. Read only."""
-        config, until = self._fresh.get(customer, (None, 0.0))
-        if config is not None and time.monotonic() < until:
-            return config
+        """The config in force, at most FRESH_SECONDS late. Read only.
+
+        While Redis does not answer, S3 is asked, less often (ASK_AGAIN_SECONDS); while S3 does not answer
+        either, the config that was last known holds for AWAY_SECONDS. Raises Unavailable if there is none.
+        """
+        known = self._known.get(customer)
         asked = time.monotonic()
-        with redis_answers():
-            cached = self._redis.hget(_cache_key(customer), "config")
-        if cached is None:
-            config, _ = self._in_force(customer)
-            self._cache(customer, config)
-        else:
-            config = RankingConfig.FromString(cached)
-            if config.version == 0:
-                config = self._before_the_first_put(customer)
-        self._fresh[customer] = (config, asked + FRESH_SECONDS)
+        if known is not None and asked < known.ask_at:
+            return known.config
+        try:
+            config = self._cached(customer)
+            if known is not None and config.version < known.config.version:  # put while Redis was away
+                config, _ = self._in_force(customer)
+                self._cache(customer, config)
+            fresh_seconds = FRESH_SECONDS
+        except Unavailable:
+            try:
+                config, _ = self._in_force(customer)
+            except Unavailable:
+                if known is None or asked > known.confirmed + AWAY_SECONDS:
+                    raise
+                self._known[customer] = replace(known, ask_at=time.monotonic() + ASK_AGAIN_SECONDS)
+                return known.config
+            asked, fresh_seconds = time.monotonic(), ASK_AGAIN_SECONDS
+        self._known[customer] = _Known(config, asked, asked + fresh_seconds)
         return config
 
     def get(self, customer: str, version: int = 0) -> RankingConfig:
@@ -98,9 +118,21 @@ class RankingConfigs:
             except Aborted:
                 continue
             self._cache(customer, new)
-            self._fresh[customer] = (new, time.monotonic() + FRESH_SECONDS)
+            now = time.monotonic()
+            self._known[customer] = _Known(new, now, now + FRESH_SECONDS)
             return new
         raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
+
+    def _cached(self, customer: str) -> RankingConfig:
+        """From Redis, which gets it from S3 if need be."""
+        with redis_answers():
+            cached = self._redis.hget(_cache_key(customer), "config")
+        if cached is None:
+            config, _ = self._in_force(customer)
+            self._cache(customer, config)
+            return config
+        config = RankingConfig.FromString(cached)
+        return config if config.version else self._before_the_first_put(customer)
 
     def _in_force(self, customer: str) -> tuple[RankingConfig, str]:
         """The config in force and its ETag; none before the first put."""
