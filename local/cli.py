@@ -7,7 +7,24 @@ from pathlib import Path
 
 import click
 
-from local.commands import config, delete, down, evaluate, index, key, parked, replay, search, status, up
+from local.commands import (
+    attributes,
+    compact,
+    config,
+    delete,
+    down,
+    duplicates,
+    evaluate,
+    index,
+    key,
+    parked,
+    probe,
+    replay,
+    search,
+    similar,
+    status,
+    up,
+)
 from local.commands.options import DEFAULT_HOME, examples
 from local.training_commands import WithTraining
 from magpie.errors import MagpieError
@@ -41,7 +58,24 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, evaluate, config, delete, key, parked, replay):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    similar,
+    duplicates,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+    compact,
+):
     magpie.add_command(command.command)
 
 

@@ -6,7 +6,7 @@ process that is restored from a snapshot makes its connections anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
@@ -21,41 +21,64 @@ from magpie.changeover.change_overs import ChangeOvers
 from magpie.changeover.operator import ChangeOverOperator
 from magpie.changeover.re_embedding import ReEmbedding
 from magpie.errors import FailedPrecondition
+from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
+from magpie.index.compaction_policy import Thresholds
+from magpie.index.compaction_round import CompactionRound
+from magpie.index.engine import Engine
+from magpie.index.hash_model import HashModel
+from magpie.index.redis_engine import RedisEngine
+from magpie.index.redis_schema import VectorIndex
+from magpie.index.search_server import SearchServer
+from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ingest.consumer import STEPS, EventConsumer, Queues
+from magpie.ingest.parking_queue import ParkingQueue
+from magpie.probe.consumer import ProbeConsumer
+from magpie.probe.judge import Judge
+from magpie.probe.queue_sink import QueueSink
+from magpie.probe.sampling import Sampler
 from magpie.rpc import native_server
 from magpie.rpc.auth import Authenticator
 from magpie.rpc.http_app import HttpApp
 from magpie.rpc.lambda_channel import LambdaChannel
 from magpie.rpc.lambda_server import LambdaServer
 from magpie.rpc.local_channel import LocalChannel
-from magpie.rpc.registry import ServicerRegistry
+from magpie.rpc.registry import Observer, ServicerRegistry
 from magpie.services.bundle_search import BundleSearch
 from magpie.services.by_bundle import (
     ByBundle,
     DetectionByBundle,
+    DuplicatesByBundle,
     EmbeddingByBundle,
     RankingConfigByBundle,
     RerankingByBundle,
 )
 from magpie.services.catalog import CatalogServicer
 from magpie.services.detection import DetectionServicer
+from magpie.services.duplicates import DuplicateServicer
 from magpie.services.embedding import EmbeddingServicer
 from magpie.services.ranking_configs import RankingConfigServicer
 from magpie.services.reranking import RerankingServicer
 from magpie.services.search import SearchServicer
-from magpie.services.visual_search import Stages, VisualSearchServicer
+from magpie.services.stages import Stages
+from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.crops import RedisCropStore
 from magpie.store.customers import Customers
+from magpie.store.pages import Pages
+from magpie.store.probe_results import ProbeResults
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import connect
 from magpie.store.serving import Serving
+from magpie.store.snapshots import Snapshots
 from magpie.store.uploads import Uploads
-from magpie.telemetry import Telemetry
+from magpie.telemetry import CompactionMetrics, ProbeMetrics, Telemetry
 from magpie.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from magpie.v1.detection_pb2_grpc import DetectionServiceStub, add_DetectionServiceServicer_to_server
+from magpie.v1.duplicates_pb2_grpc import add_DuplicateServiceServicer_to_server
 from magpie.v1.embedding_pb2_grpc import EmbeddingServiceStub, add_EmbeddingServiceServicer_to_server
 from magpie.v1.ranking_config_pb2_grpc import add_RankingConfigServiceServicer_to_server
 from magpie.v1.reranking_pb2_grpc import RerankingServiceStub, add_RerankingServiceServicer_to_server
@@ -75,10 +98,16 @@ def application() -> Application:
 
 
 class Application:
-    """The parts of one process, each made when it is first asked for."""
+    """The parts of one process, each made when it is first asked for.
 
-    def __init__(self, settings: Settings) -> None:
+    `observe` gives what wraps every call of a service, by its name.
+    """
+
+    def __init__(
+        self, settings: Settings, observe: Callable[[str], Observer] = lambda name: Telemetry(name).call
+    ) -> None:
         self.settings = settings
+        self._observe = observe
 
     # --- Connections ---------------------------------------------------------------------------------------
 
@@ -136,9 +165,79 @@ class Application:
         return Catalogue(self.redis)
 
     @cached_property
-    def engine(self) -> CompactEngine:
+    def attribute_schemas(self) -> AttributeSchemas:
+        """What each customer's filters can name."""
+        return AttributeSchemas(self.catalogue)
+
+    @cached_property
+    def engine(self) -> Engine:
         """Nearest neighbours."""
-        return CompactEngine(self.catalogue)
+        if self.settings.engine == "redis":
+            return self.redis_engine
+        return CompactEngine(self.catalogue, self.snapshots)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Of the indexes, in the bucket and on the local disk."""
+        return Snapshots(self.s3, self.settings.bucket, self.settings.cache)
+
+    @cached_property
+    def archived_objects(self) -> ArchivedObjects:
+        """What the catalogue let go of."""
+        return ArchivedObjects(self.snapshots)
+
+    @cached_property
+    def stored_vectors(self) -> CatalogueVectors:
+        """The vectors of a product."""
+        return CatalogueVectors(self.catalogue, self.archived_objects)
+
+    @cached_property
+    def hash_models(self) -> Mapping[str, HashModel]:
+        """Bundle id -> what codes its objects. Indexes of a bundle that has none are not compacted.
+
+        Nor is anything while the redis engine is in use, which wants the vectors as they are.
+        """
+        if self.settings.engine == "redis":
+            return {}
+        return {
+            bundle.id: HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)
+            for bundle in (models.bundle for models in self.models.values())
+            if bundle.hash is not None
+        }
+
+    @cached_property
+    def redis_engine(self) -> RedisEngine:
+        """The one that a server's own search makes, in use or not."""
+        vector_index = VectorIndex(self.settings.search_index)
+        server = SearchServer(self.settings.search_redis_url, vector_index)
+        return RedisEngine(self.catalogue, server, self.archived_objects)
+
+    @cached_property
+    def exact_engine(self) -> Engine:
+        """What the recall probe holds to be the truth."""
+        return CompactEngine(self.catalogue, self.snapshots, shortlist=None)
+
+    @cached_property
+    def sampler(self) -> Sampler | None:
+        """Takes searches for the recall probe, where it has a queue."""
+        if not (self.settings.probe_queue_url and self.settings.probe_rate):
+            return None
+        # One attempt: it is a sample, and the thread that sends is wanted for the next one.
+        brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+        sink = QueueSink(
+            lambda: boto3.client("sqs", config=brief), self.settings.probe_queue_url, ProbeMetrics().lost
+        )
+        return Sampler(self.settings.probe_rate, sink)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Compares answers with the exact ones."""
+        return Judge(self.exact_engine, self.catalogue)
+
+    @cached_property
+    def probe_results(self) -> ProbeResults:
+        """What the recall probe has found lately."""
+        return ProbeResults(self.redis)
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -184,7 +283,7 @@ class Application:
         return EmbeddingByBundle(self._by_bundle(make))
 
     def _search(self) -> SearchServicer:
-        return SearchServicer(self.engine, self.catalogue)
+        return SearchServicer(self.engine, self.catalogue, self.stored_vectors, self.sampler)
 
     def _reranking(self) -> RerankingByBundle:
         _ = self.first.calibration  # one that does not fit keeps the process from starting
@@ -197,7 +296,7 @@ class Application:
         """In this process, or in functions of their own."""
         if self.settings.stages == "lambda":
             return self._stages_of(self._function_channel)
-        registry = ServicerRegistry(Telemetry("stages").call)
+        registry = ServicerRegistry(self._observe("stages"))
         crops: ByBundle[CropStore] = self._by_bundle(lambda _: MemoryCropStore())
         add_DetectionServiceServicer_to_server(self._detection(crops), registry.server)
         add_EmbeddingServiceServicer_to_server(self._embedding(crops), registry.server)
@@ -233,19 +332,35 @@ class Application:
     @cached_property
     def change_over_operator(self) -> ChangeOverOperator:
         """What an operator does with them."""
-        search = BundleSearch(self.stages, self.ranking_configs, self.uploads)
-        return ChangeOverOperator(self.change_overs, self.catalogue, self.uploads, search, self.models)
+        search = BundleSearch(self.stages, self.ranking_configs)
+        store = self.redis_engine if self.settings.engine == "redis" else self.snapshots
+        return ChangeOverOperator(self.change_overs, self.catalogue, self.uploads, search, self.models, store)
 
     # --- Servers -------------------------------------------------------------------------------------------
 
     @cached_property
+    def visual_search(self) -> VisualSearchServicer:
+        """The main job."""
+        models = self._by_bundle(lambda models: models)
+        return VisualSearchServicer(
+            self.stages,
+            self.ranking_configs,
+            self.attribute_schemas,
+            self.uploads,
+            Pages(self.redis),
+            self.serving,
+            lambda bundle: models.of(bundle).spaces,
+        )
+
+    @cached_property
     def public_registry(self) -> ServicerRegistry:
         """The services that customers call."""
-        registry = ServicerRegistry(Telemetry("api").call)
-        search = VisualSearchServicer(self.stages, self.ranking_configs, self.uploads, self.serving)
-        catalog = CatalogServicer(self.catalogue, self.uploads, self.first.bundle.id)
+        registry = ServicerRegistry(self._observe("api"))
+        catalog = CatalogServicer(self.catalogue, self.uploads, self.bundle.id)
         configs = RankingConfigByBundle(self._by_bundle(self._configs_of), self.serving)
-        add_VisualSearchServiceServicer_to_server(search, registry.server)
+        duplicates = DuplicatesByBundle(self._by_bundle(self._duplicates_of), self.serving)
+        add_VisualSearchServiceServicer_to_server(self.visual_search, registry.server)
+        add_DuplicateServiceServicer_to_server(duplicates, registry.server)
         add_CatalogServiceServicer_to_server(catalog, registry.server)
         add_RankingConfigServiceServicer_to_server(configs, registry.server)
         return registry
@@ -253,9 +368,20 @@ class Application:
     def _configs_of(self, models: BundleModels) -> RankingConfigServicer:
         return RankingConfigServicer(
             self.ranking_configs,
+            self.attribute_schemas,
             models.spaces,
             calibrated=models.calibration is not None,
             bundle=models.bundle.id,
+        )
+
+    def _duplicates_of(self, models: BundleModels) -> DuplicateServicer:
+        return DuplicateServicer(
+            self.catalogue,
+            self.uploads,
+            self.stages.search,
+            models.bundle.id,
+            models.spaces,
+            models.calibration,
         )
 
     def detection_server(self) -> LambdaServer:
@@ -273,6 +399,24 @@ class Application:
     def reranking_server(self) -> LambdaServer:
         """Of functions/reranking."""
         return self._stage_server("reranking")
+
+    @cached_property
+    def compaction(self) -> CompactionRound:
+        """Of functions/compaction."""
+        return CompactionRound(
+            self.catalogue,
+            self.snapshots,
+            CompactionLeases(self.redis),
+            self.hash_models,
+            Thresholds(self.settings.compact_changes, self.settings.compact_seconds),
+            CompactionMetrics(),
+        )
+
+    @cache  # noqa: B019
+    def probe(self) -> ProbeConsumer:
+        """Of functions/probe."""
+        parking = ParkingQueue(self.sqs, self.settings.parking_queue_url, self.settings.max_receives)
+        return ProbeConsumer(self.judge, self.probe_results, ProbeMetrics(), parking)
 
     @cache  # noqa: B019  # an application lives as long as its process
     def api_server(self) -> LambdaServer:
@@ -295,7 +439,7 @@ class Application:
 
     @cache  # noqa: B019
     def _stage_server(self, stage: str) -> LambdaServer:
-        registry = ServicerRegistry(Telemetry(stage).call)
+        registry = ServicerRegistry(self._observe(stage))
         match stage:
             case "detection":
                 add_DetectionServiceServicer_to_server(self._detection(self.shared_crops), registry.server)

@@ -100,7 +100,7 @@ class System:
     def operator(self) -> ChangeOverOperator:
         """As the composition root makes it, told where to die."""
         app = self.app()
-        search = BundleSearch(app.stages, app.ranking_configs, app.uploads)
+        search = BundleSearch(app.stages, app.ranking_configs)
         return ChangeOverOperator(
             app.change_overs, app.catalogue, app.uploads, search, app.models, Snapshots(app), self.reached
         )

@@ -11,6 +11,8 @@ import pytest
 
 from magpie.bootstrap import Application
 from magpie.errors import FailedPrecondition
+from magpie.index.compact import CompactEngine
+from magpie.index.redis_engine import RedisEngine
 from magpie.ranking.bundled_configs import path_of, write
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.local_channel import LocalChannel
@@ -48,6 +50,19 @@ def write_manifest(folder: Path, **optional: str) -> None:
 
 def application(bundle: Path) -> Application:
     return Application(Settings.from_environment({"MAGPIE_BUNDLE": str(bundle)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("", CompactEngine), ("compact", CompactEngine), ("redis", RedisEngine)]
+)
+def test_the_engine_is_a_setting(bundle: Path, name: str, kind: type) -> None:
+    settings = Settings.from_environment({"MAGPIE_BUNDLE": str(bundle), "MAGPIE_ENGINE": name})
+    assert type(Application(settings).engine) is kind
+
+
+def test_another_engine_is_refused() -> None:
+    with pytest.raises(FailedPrecondition, match="MAGPIE_ENGINE must be `compact` or `redis`, got 'faiss'"):
+        Settings.from_environment({"MAGPIE_ENGINE": "faiss"})
 
 
 def reranking(app: Application) -> RerankingServiceStub:

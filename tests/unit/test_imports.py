@@ -17,7 +17,10 @@ LIBRARY = ROOT / "shared" / "magpie"
 
 # What nothing else may lie below: the value types and the errors.
 DOMAIN = {"magpie.errors", "magpie.geometry", "magpie.v1"}
-ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "evaluation", "synthesis", "tables")
+ROOMS = (
+    "rpc", "store", "index", "vision", "ranking", "duplicates", "ingest", "probe", "evaluation", "synthesis",
+    "tables",
+)  # fmt: skip
 ADAPTERS = {f"magpie.{room}" for room in ROOMS}
 # Each room, and what of ours it may import besides itself.
 ALLOWED = {
@@ -39,7 +42,7 @@ ALLOWED = {
     "layer": set(),
 }
 # The pure rooms: arithmetic on values, no AWS, no Redis, no gRPC.
-PURE_ROOMS = ("geometry", "errors", "ranking", "evaluation", "synthesis", "tables")
+PURE_ROOMS = ("geometry", "errors", "ranking", "duplicates", "evaluation", "synthesis", "tables")
 PURE = tuple(f"magpie.{room}" for room in PURE_ROOMS)
 OUTSIDE_WORLD = {"boto3", "botocore", "redis", "grpc", "connectrpc", "aws_lambda_powertools", "onnxruntime"}
 TRAIN_ONLY = {"torch", "torchvision", "pytorch_metric_learning", "efficientnet_lite_pytorch", "onnx"}

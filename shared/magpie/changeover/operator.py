@@ -25,8 +25,8 @@ SETTLE_SECONDS = 3.0  # after a switch: processes go by the old record for a sec
 class SnapshotStore(Protocol):
     """Where an index lies besides Redis."""
 
-    def drop(self, customer: str, bundle: str) -> None:
-        """Remove a bundle's snapshots; none are no error."""
+    def drop(self, customer: str, bundle: str) -> object:
+        """Remove a bundle's snapshots, or documents; none are no error."""
 
 
 @dataclass(frozen=True)

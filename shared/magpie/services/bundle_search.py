@@ -8,7 +8,11 @@ from typing import Any, Protocol
 
 from magpie.ranking.config import validate
 from magpie.rpc.context import CallContext
-from magpie.services.visual_search import CurrentConfig, ImageAddresses, Stages, VisualSearchServicer
+from magpie.services.page_turner import PageTurner
+from magpie.services.query_objects import QueryObjectsReader
+from magpie.services.stages import Stages
+from magpie.services.stopwatch import Stopwatch
+from magpie.services.visual_search import CurrentConfig, first_page
 from magpie.v1.image_pb2 import Image
 from magpie.v1.search_pb2 import CandidateList, FindCandidatesRequest, FindCandidatesResponse
 from magpie.v1.visual_search_pb2 import SearchRequest
@@ -31,10 +35,9 @@ class Fitted(Protocol):
 class BundleSearch:
     """The public search itself, told which bundle serves."""
 
-    def __init__(self, stages: Stages, configs: CurrentConfig, addresses: ImageAddresses) -> None:
+    def __init__(self, stages: Stages, configs: CurrentConfig) -> None:
         self._stages = stages
         self._configs = configs
-        self._addresses = addresses
 
     def ranking(
         self, customer: str, bundle: str, photo: Image, right: Collection[str], leave_out: str = ""
@@ -46,11 +49,13 @@ class BundleSearch:
         """
         leaving_out: Any = _LeavingOut(self._stages.search, leave_out)
         stages = replace(self._stages, search=leaving_out)
-        servicer = VisualSearchServicer(stages, self._configs, self._addresses, _Chosen(bundle))
+        request, clock = SearchRequest(image=photo, limit=DEPTH), Stopwatch()
         context = CallContext.of_call((), None, customer)
+        sought = QueryObjectsReader(stages).read(request, bundle, {}, context, clock)
+        page = first_page(request, self._configs.current(customer, bundle), sought)
         best: dict[str, float] = {}
-        for object_hits in servicer.Search(SearchRequest(image=photo, limit=DEPTH), context).objects:
-            for hit in object_hits.hits:
+        for hit_list in PageTurner(stages).turn(page, context, clock).hit_lists:
+            for hit in hit_list.hits:
                 named = {hit.product_id, *hit.stands_for}
                 name = next((id_ for id_ in right if id_ in named), hit.product_id)
                 best[name] = max(best.get(name, hit.score), hit.score)
@@ -60,14 +65,6 @@ class BundleSearch:
         """Raises InvalidArgument or FailedPrecondition if the customer's config does not fit a bundle."""
         config = self._configs.current(customer, bundle)
         validate(config, fitted.spaces, calibrated=fitted.calibration is not None)
-
-
-class _Chosen:
-    def __init__(self, bundle: str) -> None:
-        self._bundle = bundle
-
-    def current(self, customer: str) -> str:  # noqa: ARG002  # as the port says
-        return self._bundle
 
 
 class _LeavingOut:

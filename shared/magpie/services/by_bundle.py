@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from magpie.errors import FailedPrecondition
 from magpie.rpc.context import CallContext
 from magpie.services.detection import DetectionServicer
+from magpie.services.duplicates import DuplicateServicer
 from magpie.services.embedding import EmbeddingServicer
 from magpie.services.photo_source import customer_of
 from magpie.services.ranking_configs import RankingConfigServicer
@@ -20,6 +21,8 @@ from magpie.services.reranking import RerankingServicer
 from magpie.v1 import (
     detection_pb2,
     detection_pb2_grpc,
+    duplicates_pb2,
+    duplicates_pb2_grpc,
     embedding_pb2,
     embedding_pb2_grpc,
     events_pb2,
@@ -115,6 +118,32 @@ class RerankingByBundle(reranking_pb2_grpc.RerankingServiceServicer):
         self, request: reranking_pb2.RerankRequest, context: CallContext
     ) -> reranking_pb2.RerankResponse:
         return self._servicers.of(request.bundle).Rerank(request, context)
+
+
+class DuplicatesByBundle(duplicates_pb2_grpc.DuplicateServiceServicer):
+    """What a catalogue has twice, in the index of the bundle that serves the customer."""
+
+    def __init__(self, servicers: ByBundle[DuplicateServicer], serving: ServingBundle) -> None:
+        self._servicers = servicers
+        self._serving = serving
+
+    def ListFingerprints(  # type: ignore[override]  # our context on every transport
+        self, request: duplicates_pb2.ListFingerprintsRequest, context: CallContext
+    ) -> duplicates_pb2.ListFingerprintsResponse:
+        return self._of(context).ListFingerprints(request, context)
+
+    def FindSameItems(  # type: ignore[override]
+        self, request: duplicates_pb2.FindSameItemsRequest, context: CallContext
+    ) -> duplicates_pb2.FindSameItemsResponse:
+        return self._of(context).FindSameItems(request, context)
+
+    def DescribeImages(  # type: ignore[override]
+        self, request: duplicates_pb2.DescribeImagesRequest, context: CallContext
+    ) -> duplicates_pb2.DescribeImagesResponse:
+        return self._of(context).DescribeImages(request, context)
+
+    def _of(self, context: CallContext) -> DuplicateServicer:
+        return self._servicers.of(self._serving.current(context.require_customer()))
 
 
 class RankingConfigByBundle(ranking_config_pb2_grpc.RankingConfigServiceServicer):

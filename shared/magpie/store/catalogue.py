@@ -8,37 +8,50 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `listed` | hash | product id -> the images that it lists, joined by spaces |
 | `images` | hash | image -> JSON of state, reason, objects, events: exactly the images that products list |
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
+| `fingerprints` | hash | image -> Fingerprint, of images that were indexed since there are fingerprints |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
-| `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list |
+| `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
 | `serving` | string | bundle that answers the customer's searches; absent before the first change-over |
+| `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
+| `attributes` | hash | name and type, as `brand:text` -> how many products have such a value |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
+| `snapshots` | hash | bundle -> generation of its newest snapshot |
 
 An image is `product id NUL sha256`. Every write is one Lua script, so that no other process sees half of it,
 and a late event for a withdrawn image finds nothing to write to. A process keeps a copy by `load`, then by
-`read_changes`.
+`read_changes`. Once an image's objects are in a snapshot, `archive` puts `@GENERATION` in their place: they
+are in the snapshots from that generation on, and Redis is free of them.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from magpie.errors import FailedPrecondition
+from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
 from magpie.store.redis_connection import redis_answers
 from magpie.store.serving import serving_key
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
+from magpie.v1.image_pb2 import Fingerprint
 from magpie.v1.product_pb2 import Product
 
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
 _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
 _SCANNED = 500  # hash fields a call
+_CHANGES_SINCE = 10_000  # entries that are looked through at once
+_ARCHIVED = 200  # images a call
+_WRITTEN = (  # by the scripts that begin with the prelude
+    "products", "listed", "images", "unfinished", "bundles", "changes", "fingerprints", "typed", "attributes",
+)  # fmt: skip
 _LUA = Path(__file__).with_name("lua")
 
 
@@ -47,9 +60,24 @@ class Changes:
     """What a reader has to take over: the values as they are now, None where there is none any more."""
 
     products: dict[str, bytes | None]  # id -> Product
-    objects: dict[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded
+    objects: dict[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded, or `archived_in`
     cursor: str  # read on from here; id and time of the last entry, empty: the stream did not exist
     more: bool  # there is more to read
+    generation: int = 0  # of the newest snapshot, 0: there is none
+
+
+def archived_in(value: bytes) -> int | None:
+    """The first snapshot that has an image's objects; None: `value` is the objects themselves."""
+    return int(value[1:]) if value.startswith(b"@") else None
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A page of a walk through all products."""
+
+    images: dict[str, list[str]]  # product id -> SHA-256 of the images that it lists
+    cursor: int  # where the next page begins; 0: this was the last
+    total: int  # products in all
 
 
 class Catalogue:
@@ -62,7 +90,10 @@ class Catalogue:
             client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
             for name in ("upsert_products", "delete_products", "write_objects", "set_state")
         )
-        self._read_changes = client.register_script((_LUA / "read_changes.lua").read_text())
+        self._read_changes, self._archive, self._announce_snapshot, self._count_changes = (
+            client.register_script((_LUA / f"{name}.lua").read_text())
+            for name in ("read_changes", "archive_objects", "announce_snapshot", "count_changes")
+        )
 
     def upsert_products(
         self, customer: str, products: Sequence[Product], bundle: str
@@ -75,7 +106,8 @@ class Catalogue:
         arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
         for product in products:
             images = " ".join(dict.fromkeys(product.images))
-            arguments += [product.id, product.SerializeToString(deterministic=True), images]
+            types = " ".join(f"{name}:{type_}" for name, type_ in types_of(product))
+            arguments += [product.id, product.SerializeToString(deterministic=True), images, types]
         rows = self._run(self._upsert, customer, arguments)
         return [
             UpsertedProduct(
@@ -104,6 +136,31 @@ class Catalogue:
             if value is not None
         }
 
+    def stored_objects(self, customer: str, bundle: str, product_id: str) -> dict[str, bytes]:
+        """Of the product's images with objects under the bundle, as it lists them: sha256 -> the objects.
+
+        A value is ObjectsEmbedded, or `archived_in`.
+        """
+        with redis_answers():
+            listed = (self._redis.hget(_key(customer, "listed"), product_id) or b"").decode().split()
+            if not listed:
+                return {}
+            images = [_image(product_id, sha256) for sha256 in listed]
+            values = self._redis.hmget(_key(customer, f"objects:{bundle}"), images)
+        return {sha256: value for sha256, value in zip(listed, values, strict=True) if value is not None}
+
+    def attributes(self, customer: str) -> AttributeSchema:
+        """Names and types of all products, as of one moment."""
+        with redis_answers(), self._redis.pipeline() as pipeline:
+            pipeline.hgetall(_key(customer, "attributes"))
+            pipeline.hlen(_key(customer, "products"))
+            entries, products = pipeline.execute()
+        counts: dict[str, dict[ValueType, int]] = {}
+        for entry, count in entries.items():
+            name, type_ = entry.decode().split(":")
+            counts.setdefault(name, {})[ValueType(type_)] = int(count)
+        return AttributeSchema(counts, products)
+
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
 
@@ -124,6 +181,8 @@ class Catalogue:
             value,
             len(event.objects),
         ]
+        if event.HasField("fingerprint"):
+            arguments.append(event.fingerprint.SerializeToString())
         problem = self._run(self._write, image.customer, arguments)
         if problem is None:
             return len(event.objects)
@@ -160,13 +219,34 @@ class Catalogue:
         ]
         return self._statuses(customer, images)
 
+    def walk(self, customer: str, cursor: int, count: int) -> Walked:
+        """About `count` products from `cursor` on, 0 at first; all at once if there are some hundred only.
+
+        Sees every product that is there throughout. The cursor is Redis' own: a walk that goes on after a
+        failover to another node may miss some.
+        """
+        with redis_answers():
+            next_cursor, page = self._redis.hscan(_key(customer, "listed"), cursor, count=count)
+            total = self._redis.hlen(_key(customer, "listed"))
+        images = {product_id.decode(): line.decode().split() for product_id, line in page.items()}
+        return Walked(images, next_cursor, total)
+
+    def fingerprints(self, customer: str, images: Sequence[tuple[str, str]]) -> list[Fingerprint | None]:
+        """Of (product id, sha256) each; None where there is none."""
+        if not images:
+            return []
+        fields = [_image(product_id, sha256) for product_id, sha256 in images]
+        with redis_answers():
+            values = self._redis.hmget(_key(customer, "fingerprints"), fields)
+        return [None if value is None else Fingerprint.FromString(value) for value in values]
+
     def unfinished(self, older_than_seconds: float = 0.0) -> Iterator[tuple[str, ImageStatus]]:
         """Images, of all customers, neither indexed nor failed, that have made no step for so long."""
         latest = time.time() - older_than_seconds
         with redis_answers():
             keys = list(self._redis.scan_iter(match=_key("*", "unfinished")))
         for key in keys:
-            customer = key.decode().split("{", 1)[1].split("}", 1)[0]
+            customer = _customer_of(key)
             with redis_answers():
                 images = self._redis.zrangebyscore(key, "-inf", latest)
             for start in range(0, len(images), _SCANNED):
@@ -179,11 +259,20 @@ class Catalogue:
             names = [name.decode() for name in self._redis.hkeys(_key(customer, "bundles"))]
             return [name for name in names if self._redis.exists(_key(customer, f"objects:{name}"))]
 
-    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
-        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+    def head(self, customer: str) -> str:
+        """The cursor of a reader that has seen every change, empty if the stream does not exist."""
         with redis_answers():
             newest = self._redis.xrevrange(_key(customer, "changes"), count=1)
-        cursor = b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+        return b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+
+    def images(self, customer: str, bundle: str) -> int:
+        """How many images have objects of a bundle."""
+        with redis_answers():
+            return int(self._redis.hlen(_key(customer, f"objects:{bundle}")))
+
+    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
+        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+        cursor = self.head(customer)
         for page in self._pages(_key(customer, "products")):
             products: dict[str, bytes | None] = {id_.decode(): value for id_, value in page.items()}
             yield Changes(products, {}, cursor, more=True)
@@ -197,12 +286,12 @@ class Catalogue:
 
         None if the stream no longer reaches back so far, or Redis lost data: load everything again.
         """
-        keys = [_key(customer, "products"), _key(customer, f"objects:{bundle}"), _key(customer, "changes")]
+        names = ("products", f"objects:{bundle}", "changes", "snapshots")
         with redis_answers():
-            answer = self._read_changes(keys, [cursor, _CHANGES_READ])
+            answer = self._read_changes([_key(customer, n) for n in names], [cursor, _CHANGES_READ, bundle])
         if answer is None:
             return None
-        last, more, products, objects = answer
+        last, more, products, objects, generation = answer
         return Changes(
             products={id_.decode(): value for id_, value in zip(products[::2], products[1::2], strict=True)},
             objects={
@@ -211,13 +300,81 @@ class Catalogue:
             },
             cursor=last.decode(),
             more=bool(more),
+            generation=generation,
         )
+
+    def products_changed_since(self, customer: str, seconds: float) -> set[str] | None:
+        """Ids of products that were written or deleted, or whose objects were, since then by Redis' clock.
+
+        `seconds` since the epoch. None if the stream no longer reaches back so far, or has more than
+        _CHANGES_SINCE entries since.
+        """
+        key = _key(customer, "changes")
+        since = int(seconds * 1000)  # entries' ids begin with milliseconds
+        with redis_answers():
+            if not self._redis.exists(key):
+                return set()  # nothing was ever written
+            stream = self._redis.xinfo_stream(key)
+            entries = self._redis.xrange(key, min=since, count=_CHANGES_SINCE + 1)
+        trimmed = stream["entries-added"] > stream["length"]
+        if trimmed and (not stream["length"] or _milliseconds(stream["first-entry"][0]) >= since):
+            return None
+        if len(entries) > _CHANGES_SINCE:
+            return None
+        return {fields[b"product"].decode() for _, fields in entries}
+
+    def generation(self, customer: str, bundle: str) -> int:
+        """Of the newest snapshot that readers were told of; 0: none."""
+        with redis_answers():
+            return int(self._redis.hget(_key(customer, "snapshots"), bundle) or 0)
+
+    def announce_snapshot(self, customer: str, bundle: str, generation: int) -> None:
+        """Tell readers of a snapshot that lies on S3; an older one never replaces a newer one."""
+        with redis_answers():
+            self._announce_snapshot([_key(customer, "snapshots")], [bundle, generation])
+
+    def forget_snapshots(self, customer: str, bundle: str) -> None:
+        """For a bundle that is dropped."""
+        with redis_answers():
+            self._redis.hdel(_key(customer, "snapshots"), bundle)
+
+    def archive(
+        self, customer: str, bundle: str, generation: int, digests: Mapping[tuple[str, str], str]
+    ) -> int:
+        """Let go of images' objects that the snapshots from `generation` on have. Returns of how many.
+
+        `digests`: (product id, sha256) -> SHA-1 of the value that went into the snapshot, as hexadecimal
+        digits. A value that is another one by now stays.
+        """
+        key = _key(customer, f"objects:{bundle}")
+        archived = 0
+        left = iter(digests)
+        while images := list(islice(left, _ARCHIVED)):
+            arguments: list[Any] = [f"@{generation}"]
+            for image in images:
+                arguments += [_image(*image), digests[image]]
+            with redis_answers():
+                archived += self._archive([key], arguments)
+        return archived
+
+    def count_changes(self, customer: str, cursor: str, limit: int) -> tuple[int, float]:
+        """Entries of the stream after `cursor`, at most `limit`, and the age of the first one in seconds."""
+        with redis_answers():
+            number, since = self._count_changes([_key(customer, "changes")], [cursor, limit])
+        return number, max(0.0, time.time() - int(since) / 1000) if number else 0.0
+
+    def customers(self) -> list[str]:
+        """Everybody who has a catalogue."""
+        with redis_answers():
+            keys = list(self._redis.scan_iter(match=_key("*", "bundles")))
+        return sorted(_customer_of(key) for key in keys)
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
-        names = ("products", "listed", "images", "unfinished", "bundles", "changes")
         with redis_answers():
-            return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
+            return script(
+                [_key(customer, name) for name in _WRITTEN], [_key(customer, "objects:"), *arguments]
+            )
 
     def _statuses(self, customer: str, images: Sequence[bytes]) -> list[ImageStatus]:
         if not images:
@@ -262,8 +419,17 @@ def _key(customer: str, name: str) -> str:
     return f"magpie:{{{customer}}}:{name}"
 
 
+def _customer_of(key: bytes) -> str:
+    return key.decode().split("{", 1)[1].split("}", 1)[0]
+
+
 def _image(product_id: str, sha256: str) -> bytes:
     return f"{product_id}\0{sha256}".encode()
+
+
+def _milliseconds(entry: bytes) -> int:
+    """Of a stream entry's id."""
+    return int(entry.split(b"-")[0])
 
 
 def _parts(image: bytes) -> tuple[str, str]:

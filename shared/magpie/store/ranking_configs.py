@@ -15,16 +15,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 from google.protobuf import json_format
 
-from magpie.errors import Aborted, NotFound
+from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config
 from magpie.store.aws_connection import aws_answers
-from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
 from magpie.v1.ranking_config_pb2 import RankingConfig
 
 FRESH_SECONDS = 1.0  # for so long a process uses a config without asking Redis
@@ -34,10 +35,19 @@ BundledConfigs = Callable[[str], Mapping[str, RankingConfig]]  # of a bundle: cu
 _KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A config as a process knows it. Times are monotonic, in seconds."""
+
+    config: RankingConfig
+    confirmed: float  # when Redis or S3 last said so
+    ask_at: float  # until then it is taken for the one in force
+
+
 class RankingConfigs:
     """`s3` is a boto3 client; `bundled` gives the configs that a bundle brings. Methods take its id.
 
-    Every method raises Unavailable while S3 or Redis does not answer.
+    Every method but `current` raises Unavailable while S3 or Redis does not answer.
     """
 
     def __init__(
@@ -48,26 +58,34 @@ class RankingConfigs:
         self._redis: Any = client
         self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
         self._bundled = bundled
-        self._fresh: dict[
-            str, tuple[RankingConfig, str, float]
-        ] = {}  # customer -> config, bundle, until when
+        self._known: dict[tuple[str, str], _Known] = {}  # by customer and bundle
 
     def current(self, customer: str, bundle: str = "") -> RankingConfig:
-        """The config in force, at most FRESH_SECONDS late. Read only."""
-        config, of_bundle, until = self._fresh.get(customer, (None, "", 0.0))
-        if config is not None and time.monotonic() < until and (config.version or of_bundle == bundle):
-            return config
+        """The config in force, at most FRESH_SECONDS late. Read only.
+
+        While Redis does not answer, S3 is asked, less often (ASK_AGAIN_SECONDS); while S3 does not answer
+        either, the config that was last known holds for AWAY_SECONDS. Raises Unavailable if there is none.
+        """
+        known = self._known.get((customer, bundle))
         asked = time.monotonic()
-        with redis_answers():
-            cached = self._redis.hget(_cache_key(customer), "config")
-        if cached is None:
-            config, _ = self._in_force(customer, bundle)
-            self._cache(customer, config)
-        else:
-            config = RankingConfig.FromString(cached)
-            if config.version == 0:
-                config = self._before_the_first_put(customer, bundle)
-        self._fresh[customer] = (config, bundle, asked + FRESH_SECONDS)
+        if known is not None and asked < known.ask_at:
+            return known.config
+        try:
+            config = self._cached(customer, bundle)
+            if known is not None and config.version < known.config.version:  # put while Redis was away
+                config, _ = self._in_force(customer, bundle)
+                self._cache(customer, config)
+            fresh_seconds = FRESH_SECONDS
+        except Unavailable:
+            try:
+                config, _ = self._in_force(customer, bundle)
+            except Unavailable:
+                if known is None or asked > known.confirmed + AWAY_SECONDS:
+                    raise
+                self._known[customer, bundle] = replace(known, ask_at=time.monotonic() + ASK_AGAIN_SECONDS)
+                return known.config
+            asked, fresh_seconds = time.monotonic(), ASK_AGAIN_SECONDS
+        self._known[customer, bundle] = _Known(config, asked, asked + fresh_seconds)
         return config
 
     def get(self, customer: str, version: int = 0, bundle: str = "") -> RankingConfig:
@@ -104,9 +122,21 @@ class RankingConfigs:
             except Aborted:
                 continue
             self._cache(customer, new)
-            self._fresh[customer] = (new, bundle, time.monotonic() + FRESH_SECONDS)
+            now = time.monotonic()
+            self._known[customer, bundle] = _Known(new, now, now + FRESH_SECONDS)
             return new
         raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
+
+    def _cached(self, customer: str, bundle: str) -> RankingConfig:
+        """From Redis, which gets it from S3 if need be."""
+        with redis_answers():
+            cached = self._redis.hget(_cache_key(customer), "config")
+        if cached is None:
+            config, _ = self._in_force(customer, bundle)
+            self._cache(customer, config)
+            return config
+        config = RankingConfig.FromString(cached)
+        return config if config.version else self._before_the_first_put(customer, bundle)
 
     def _in_force(self, customer: str, bundle: str) -> tuple[RankingConfig, str]:
         """The config in force and its ETag; none before the first put."""

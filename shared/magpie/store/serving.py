@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from magpie.store.redis_connection import redis_answers
+from magpie.errors import Unavailable
+from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
 
 FRESH_SECONDS = 1.0  # for so long a process goes by what it read before
 
@@ -21,18 +22,27 @@ class Serving:
     def __init__(self, client: redis.Redis, first: str) -> None:
         self._redis: Any = client
         self._first = first
-        self._fresh: dict[str, tuple[str, float]] = {}  # customer -> bundle, until when
+        self._known: dict[str, tuple[str, float, float]] = {}  # customer -> bundle, confirmed, ask again at
 
     def current(self, customer: str) -> str:
-        """The bundle that serves, at most FRESH_SECONDS late. Raises Unavailable."""
-        bundle, until = self._fresh.get(customer, ("", 0.0))
+        """The bundle that serves, at most FRESH_SECONDS late.
+
+        While Redis does not answer, the one that it named within AWAY_SECONDS. Raises Unavailable without.
+        """
+        bundle, confirmed, ask_at = self._known.get(customer, ("", float("-inf"), 0.0))
         asked = time.monotonic()
-        if asked < until:
+        if asked < ask_at:
             return bundle
-        with redis_answers():
-            found = self._redis.get(serving_key(customer))
+        try:
+            with redis_answers():
+                found = self._redis.get(serving_key(customer))
+        except Unavailable:
+            if asked > confirmed + AWAY_SECONDS:
+                raise
+            self._known[customer] = (bundle, confirmed, time.monotonic() + ASK_AGAIN_SECONDS)
+            return bundle
         bundle = self._first if found is None else found.decode()
-        self._fresh[customer] = (bundle, asked + FRESH_SECONDS)
+        self._known[customer] = (bundle, asked, asked + FRESH_SECONDS)
         return bundle
 
 

@@ -101,6 +101,7 @@ class ObjectsDetected(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> Global___IngestedImage:
         """Which."""
@@ -109,15 +110,20 @@ class ObjectsDetected(_message.Message):
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.DetectedObject]:
         """What was found, best first; at least one."""
 
+    @_builtins.property
+    def fingerprint(self) -> _image_pb2.Fingerprint:
+        """By which re-encodings of the picture are told. Events of earlier releases have none."""
+
     def __init__(
         self,
         *,
         image: Global___IngestedImage | None = ...,
         objects: _abc.Iterable[_image_pb2.DetectedObject] | None = ...,
+        fingerprint: _image_pb2.Fingerprint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +138,7 @@ class ObjectsEmbedded(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """The bundle whose models made the vectors, `name@version`."""
     @_builtins.property
@@ -142,16 +149,21 @@ class ObjectsEmbedded(_message.Message):
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
         """In the order of detection."""
 
+    @_builtins.property
+    def fingerprint(self) -> _image_pb2.Fingerprint:
+        """As detection made it."""
+
     def __init__(
         self,
         *,
         image: Global___IngestedImage | None = ...,
         objects: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
         bundle: _builtins.str = ...,
+        fingerprint: _image_pb2.Fingerprint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "image", b"image", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "fingerprint", b"fingerprint", "image", b"image", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

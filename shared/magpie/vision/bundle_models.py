@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 
 from magpie.ranking.bundled_configs import bundled_configs
@@ -25,8 +25,8 @@ class BundleModels:
         self._threads = threads
 
     @property
-    def spaces(self) -> Collection[str]:
-        """Names of the embedding spaces."""
+    def spaces(self) -> Mapping[str, int]:
+        """Embedding space -> dimension."""
         return self.bundle.embedder_card.spaces
 
     @property

@@ -13,6 +13,7 @@ if ARGV[4] == 'begin' then
 end
 redis.call('UNLINK', objects_prefix .. bundle, due(bundle), failed(bundle))
 redis.call('HDEL', bundles, bundle)
+redis.call('HDEL', customer_prefix .. 'snapshots', bundle)
 if of_change_over then
   local other = bundle == from and to or from
   redis.call('UNLINK', changeover, due(other), failed(other))

@@ -1,4 +1,5 @@
--- ARGV: prefix, bundle, its spaces and dimensions, product, sha256, event, bytes, number of objects.
+-- ARGV: prefix, bundle, its spaces and dimensions, product, sha256, event, bytes, number of objects and, where
+-- there is one, the image's fingerprint.
 -- Returns nothing if all is well, `withdrawn` if nobody wants the image there any more, `dropped` if it was on its
 -- way to an index that was dropped and the one that serves lacks it, or the spaces and dimensions
 -- that the bundle's other objects have, if they are others.
@@ -20,6 +21,7 @@ if redis.call('HGET', objects, field) ~= bytes then
 end
 settle(bundle, field)
 mark_due(field)
+if ARGV[9] then redis.call('HSET', fingerprints, field, ARGV[9]) end
 local entry = cjson.decode(line)
 if serving then -- how many objects it has under each of two bundles
   local counts = {[bundle] = tonumber(ARGV[8])}
