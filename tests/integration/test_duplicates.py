@@ -24,6 +24,7 @@ from magpie.index.compaction import compact
 from magpie.index.hash_model import Coder, HashModel
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.context import CallContext
+from magpie.services.by_bundle import ByBundle
 from magpie.settings import Settings
 from magpie.store.snapshots import Snapshots
 from magpie.store.upload_key import UploadKey
@@ -37,7 +38,7 @@ from magpie.v1.duplicates_pb2 import (
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import EmbeddedObject, Vector
 from magpie.v1.product_pb2 import Product
-from magpie.vision.crop_store import MemoryCropStore
+from magpie.vision.crop_store import CropStore, MemoryCropStore
 from tests.unit.vision import tiny_models
 
 # P(same) at cosines of 1, .999 and .997: .98, .5 and .0003; of `Tea` it is less everywhere.
@@ -74,7 +75,7 @@ class System:
         if engine is not None:
             self.app.engine = engine
         self._bucket = bucket
-        self._crops = MemoryCropStore()
+        self._crops: ByBundle[CropStore] = ByBundle([self.app.bundle.id], lambda _: MemoryCropStore())
         self._address = f"127.0.0.1:{free_port()}"
         self._server = self.app.native_server(self._address)
         self._clients: dict[str, Client] = {}

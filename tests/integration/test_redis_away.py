@@ -189,7 +189,7 @@ def test_a_config_that_was_put_while_redis_was_away_does_not_vanish_when_it_is_b
     new = config_of("price < 6")
     other = RankingConfigs(s3, bucket, connect(server.url))
     server.stop()
-    other._replace("shop", old, other._in_force("shop")[1], versioned(new, 2))
+    other._replace("shop", old, other._in_force("shop", "")[1], versioned(new, 2))
     clock.ahead = 10
     assert configs.current("shop").filter == "price < 6"
     server.start()  # its cache has the old one
