@@ -1,4 +1,8 @@
-"""A shop's catalogue as a user keeps it: a CSV file, or a folder of pictures. Read and checked as a whole."""
+"""A shop's catalogue as a user keeps it: a CSV file, or a folder of pictures. Read and checked as a whole.
+
+A column other than COLUMNS is an attribute: of numbers, or of flags, if all its cells are, else of texts. One
+whose heading ends with `[]` is of sets of texts, parted by `|`: under `colours[]` stands `red|white`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,16 @@ from pathlib import Path
 
 from magpie.tables.csv_table import Row, Table, number, read_table
 from magpie.tables.problems import BadFile, Problem
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 
 TEXT_COLUMNS = ("title", "category", "group")
 NUMBER_COLUMNS = ("price", "stock")
 COLUMNS = ("product_id", "image", *TEXT_COLUMNS, *NUMBER_COLUMNS)
 MAX_ID_CHARACTERS = 128
 MAX_IMAGES = 50  # of one product
+MAX_SET_VALUES = 100  # of one attribute
+SET_MARK = "[]"  # ends the heading of a column of sets
+SET_SEPARATOR = "|"
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif"})
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELDS = frozenset(Product.DESCRIPTOR.fields_by_name)
@@ -56,7 +63,7 @@ def _from_csv(path: Path) -> CatalogueFile:
     by_product: dict[str, list[Row]] = {}
     for row in rows:
         by_product.setdefault(row.cells["product_id"], []).append(row)
-    kinds = {name: _kind(row.cells[name] for row in table.rows) for name in _attribute_columns(table)}
+    kinds = {name: _kind(name, (row.cells[name] for row in table.rows)) for name in _attribute_columns(table)}
     catalogue = CatalogueFile()
     for product_id, own in by_product.items():
         product = _product(product_id, own, table, kinds, problems)
@@ -112,7 +119,11 @@ def _attribute_columns(table: Table) -> list[str]:
 
 def _column_problems(table: Table) -> list[Problem]:
     problems = []
-    for name in _attribute_columns(table):
+    headings = _attribute_columns(table)
+    for heading in headings:
+        name = heading.removesuffix(SET_MARK)
+        if name != heading and name in headings:
+            problems.append(Problem(1, f"columns `{name}` and `{heading}` are one attribute: keep one"))
         if not _ATTRIBUTE_NAME.fullmatch(name):
             what = "attributes are named by letters, digits and `_`, not beginning with a digit"
             problems.append(Problem(1, f"column `{name}`: {what}"))
@@ -173,18 +184,23 @@ def _product(
                 )
                 problems.append(Problem(row.line, what))
     product = Product(id=product_id)
-    for name, (text, _) in said.items():
+    for name, (text, line) in said.items():
         if name in TEXT_COLUMNS:
             setattr(product, name, text)
         elif name in NUMBER_COLUMNS:
             setattr(product, name, number(text))
         else:
-            product.attributes[name].CopyFrom(_value(text, kinds[name]))
+            value = _value(text, kinds[name])
+            if not 1 <= len(value.texts.values) <= MAX_SET_VALUES and kinds[name] == "set":
+                problems.append(Problem(line, f"`{name}` is no set of 1 to {MAX_SET_VALUES} texts: {text!r}"))
+            product.attributes[name.removesuffix(SET_MARK)].CopyFrom(value)
     return product
 
 
-def _kind(cells: Iterable[str]) -> str:
-    """`number` if every filled cell is one, `flag` if every one is true or false, else `text`."""
+def _kind(heading: str, cells: Iterable[str]) -> str:
+    """`set` by the heading; `number` or `flag` if every filled cell is one; else `text`."""
+    if heading.endswith(SET_MARK):
+        return "set"
     filled = [cell for cell in cells if cell]
     if all((value := number(cell)) is not None and math.isfinite(value) for cell in filled):
         return "number"
@@ -196,6 +212,9 @@ def _value(text: str, kind: str) -> AttributeValue:
         return AttributeValue(number=float(text))
     if kind == "flag":
         return AttributeValue(flag=text.lower() == "true")
+    if kind == "set":
+        texts = (part.strip() for part in text.split(SET_SEPARATOR))
+        return AttributeValue(texts=TextSet(values=dict.fromkeys(part for part in texts if part)))
     return AttributeValue(text=text)
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import click
 
 from local.commands import (
+    attributes,
+    compact,
     config,
     delete,
     down,
+    duplicates,
     evaluate,
     index,
     key,
@@ -18,6 +21,7 @@ from local.commands import (
     probe,
     replay,
     search,
+    similar,
     status,
     up,
 )
@@ -54,7 +58,24 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, evaluate, config, delete, key, parked, probe, replay):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    similar,
+    duplicates,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+    compact,
+):
     magpie.add_command(command.command)
 
 

@@ -14,7 +14,6 @@ from magpie.errors import InvalidArgument
 from magpie.probe.sampling import Answered, Sampler, sampled_search
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import unobserved
-from magpie.services.visual_search import VisualSearchServicer
 from magpie.settings import Settings
 from magpie.store.probe_results import ProbeResult
 from magpie.tables.queries import Query
@@ -68,13 +67,12 @@ def probe_now(
     app = Application(Settings.from_environment(), observe=lambda _: unobserved)
     kept = _Kept()
     app.sampler = Sampler(1.0, kept)
-    search = VisualSearchServicer(app.stages, app.ranking_configs, app.uploads)
     results: list[ProbeResult] = []
     failed: dict[str, str] = {}
     for query in queries:
         context = CallContext(customer=customer, trace_id=query.path.name)
         try:
-            search.Search(SearchRequest(image=client.photo(query.path)), context)
+            app.visual_search.Search(SearchRequest(image=client.photo(query.path)), context)
         except InvalidArgument as error:
             failed[str(query.path)] = str(error)
         else:

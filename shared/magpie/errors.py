@@ -30,10 +30,14 @@ class InvalidArgument(MagpieError):
 class FilterSyntax(InvalidArgument):
     """A filter does not parse. `position` is the offset of the offending character, from 0."""
 
-    def __init__(self, text: str, position: int, problem: str) -> None:
+    def __init__(self, text: str, position: int, problem: str, field: str = "filter") -> None:
         before, after = text[max(0, position - 40) : position], text[position : position + 40]
-        super().__init__("filter", f"{problem} at position {position}: {before}>>>{after}")
+        super().__init__(field, f"{problem} at position {position}: {before}>>>{after}")
         self.position = position
+
+
+class FilterMismatch(FilterSyntax):
+    """A filter parses, but what it names does not exist in this customer's catalogue, or has another type."""
 
 
 class UndecodableImage(InvalidArgument):

@@ -11,12 +11,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aws_lambda_powertools import Logger, Tracer, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from magpie.errors import MagpieError
 from magpie.rpc.context import CallContext
 
 NAMESPACE = "Magpie"
+
+
+class CompactionMetrics:
+    """Metrics of compaction, of all customers together: the log says whose index it was."""
+
+    def compacted(self, objects: int, seconds: float) -> None:
+        """One index is."""
+        metrics = _compaction_metrics()
+        metrics.add_metric("CompactedIndexes", MetricUnit.Count, 1)
+        metrics.add_metric("CompactedObjects", MetricUnit.Count, objects)
+        metrics.add_metric("CompactionSeconds", MetricUnit.Seconds, seconds)
+        metrics.flush_metrics()
+
+    def failed(self) -> None:
+        """One index could not be."""
+        metrics = _compaction_metrics()
+        metrics.add_metric("CompactionFailures", MetricUnit.Count, 1)
+        metrics.flush_metrics()
+
+
+def _compaction_metrics() -> EphemeralMetrics:
+    return EphemeralMetrics(namespace=NAMESPACE, service="compaction")
 
 
 class ProbeMetrics:

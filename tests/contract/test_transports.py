@@ -50,6 +50,7 @@ TROUBLES: dict[str, Exception] = {
     name: {
         "InvalidArgument": lambda: errors.InvalidArgument("limit", "must be 1 to 100, got 0"),
         "FilterSyntax": lambda: errors.FilterSyntax("price < ü", 8, "a number must stand"),
+        "FilterMismatch": lambda: errors.FilterMismatch("grün = 1", 0, "no product has `grün`"),
         "UndecodableImage": lambda: errors.UndecodableImage("50 % of the JPEG is missing"),
     }.get(name, lambda error=error, name=name: error(f"{name}: 100 % “wrong”, naïve\tsecond"))()
     for name, error in inspect.getmembers(errors, inspect.isclass)

@@ -85,6 +85,7 @@ ERRORS = [
     errors.Unavailable("Redis does not answer"),
     errors.DeadlineExceeded("took too long"),
     errors.Unimplemented("not yet"),
+    errors.FilterMismatch("prize < 3", 0, "no product has it: did you mean `price`?"),
 ]
 
 
@@ -130,6 +131,7 @@ def scalar(each: FieldDescriptor, seed: int) -> Any:
         FieldDescriptor.CPPTYPE_DOUBLE: seed / 7,
         FieldDescriptor.CPPTYPE_INT32: seed % 100_000,
         FieldDescriptor.CPPTYPE_INT64: 2**40 + seed,
+        FieldDescriptor.CPPTYPE_UINT64: 2**63 + seed,
     }[each.cpp_type]
 
 
@@ -445,7 +447,7 @@ def test_the_contract_covers_every_generated_service() -> None:
     package = descriptor_pool.Default().FindFileContainingSymbol("magpie.v1.VisualSearchService").package
     assert package == "magpie.v1"
     assert len(GENERATED) == 7
-    assert len(METHODS) == 14
+    assert len(METHODS) == 16
     assert not any(method.client_streaming or method.server_streaming for method in METHODS.values())
 
 

@@ -11,15 +11,19 @@ import redis
 import urllib3
 
 from magpie.errors import Aborted, FailedPrecondition, InvalidArgument, MagpieError, NotFound, Unauthenticated
+from magpie.ranking.rank import rank
 from magpie.rpc.context import CallContext
 from magpie.services.catalog import CatalogServicer
 from magpie.services.ranking_configs import RankingConfigServicer
+from magpie.store.attribute_schemas import AttributeSchemas
 from magpie.store.catalogue import Catalogue
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.uploads import MAX_BYTES, Uploads
 from magpie.v1.catalog_pb2 import (
+    Attribute,
     CreateUploadRequest,
     DeleteProductsRequest,
+    GetAttributesRequest,
     GetIngestStatusRequest,
     ImageStatus,
     UpsertedProduct,
@@ -27,13 +31,14 @@ from magpie.v1.catalog_pb2 import (
 )
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import EmbeddedObject, Vector
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 from magpie.v1.ranking_config_pb2 import (
     Boost,
     GetRankingConfigRequest,
     PutRankingConfigRequest,
     RankingConfig,
 )
+from magpie.v1.search_pb2 import Candidate
 
 BUNDLE = "default@1"
 DATA = b"a picture"
@@ -60,8 +65,9 @@ def catalog(redis_client: redis.Redis, uploads: Uploads) -> CatalogServicer:
 
 @pytest.fixture
 def configs(s3: Any, bucket: str, redis_client: redis.Redis) -> RankingConfigServicer:
+    schemas = AttributeSchemas(Catalogue(redis_client))
     return RankingConfigServicer(
-        RankingConfigs(s3, bucket, redis_client), ("identity", "category", "similar")
+        RankingConfigs(s3, bucket, redis_client), schemas, ("identity", "category", "similar")
     )
 
 
@@ -171,6 +177,10 @@ def number(value: float) -> AttributeValue:
     return AttributeValue(number=value)
 
 
+def texts(*values: str) -> AttributeValue:
+    return AttributeValue(texts=TextSet(values=values))
+
+
 @pytest.mark.parametrize(
     ("product", "message"),
     [
@@ -196,6 +206,18 @@ def number(value: float) -> AttributeValue:
         ),
         (Product(id="p", attributes={"a": AttributeValue()}), "products[1].attributes['a']: needs a value"),
         (Product(id="p", attributes={"a": number(math.nan)}), "products[1].attributes['a']: must be finite"),
+        (
+            Product(id="p", attributes={"a": texts()}),
+            "products[1].attributes['a'].texts.values: a set has 1 to 100 texts, got 0",
+        ),
+        (
+            Product(id="p", attributes={"a": texts(*["x"] * 101)}),
+            "products[1].attributes['a'].texts.values: a set has 1 to 100 texts",
+        ),
+        (
+            Product(id="p", attributes={"a": texts("x", "")}),
+            "products[1].attributes['a'].texts.values[1]: must not be empty",
+        ),
         (Product(id="p", images=[SHA256] * 51), "products[1].images: at most 50, got 51"),
         (
             Product(id="p", images=[SHA256, SHA256.upper()]),
@@ -226,7 +248,12 @@ def test_product_ids_of_all_kinds_go_the_whole_way(
 
 
 def test_values_at_their_limits_are_taken(catalog: CatalogServicer) -> None:
-    attributes = {"_a1": number(-1.5), "B": AttributeValue(text=""), "flag": AttributeValue(flag=False)}
+    attributes = {
+        "set": texts("x", "y"),
+        "_a1": number(-1.5),
+        "B": AttributeValue(text=""),
+        "flag": AttributeValue(flag=False),
+    }
     images = [f"{row:064x}" for row in range(50)]
     (upserted,) = upsert(catalog, Product(id="p", price=0, stock=0, attributes=attributes, images=images))
     assert list(upserted.missing_images) == images
@@ -312,6 +339,60 @@ def test_a_wrong_ranking_config_changes_nothing(
     assert configs.GetRankingConfig(GetRankingConfigRequest(), SHOP).config.version == 0
 
 
+def test_attributes_are_told_as_they_were_learned(catalog: CatalogServicer) -> None:
+    def told(context: CallContext) -> tuple[dict[str, dict[str, int]], int, int]:
+        answer = catalog.GetAttributes(GetAttributesRequest(), context)
+        return (
+            {
+                attribute.name: {Attribute.Type.Name(count.type): count.products for count in attribute.types}
+                for attribute in answer.attributes
+            },
+            answer.products,
+            answer.unlearned,
+        )
+
+    built_in = {name: {"TYPE_TEXT": 0} for name in ("id", "title", "category", "group")}
+    built_in |= {name: {"TYPE_NUMBER": 0} for name in ("price", "stock")}
+    assert told(SHOP) == (built_in, 0, 0)
+    attributes = {"size": number(5), "new": AttributeValue(flag=False), "Tags": texts("x", "y")}
+    upsert(catalog, Product(id="p", price=1, attributes=attributes), Product(id="q", title="Q"))
+    upsert(catalog, Product(id="q", attributes={"size": AttributeValue(text="L")}))
+    expected = built_in | {
+        "id": {"TYPE_TEXT": 2},
+        "price": {"TYPE_NUMBER": 1},
+        "Tags": {"TYPE_SET": 1},
+        "new": {"TYPE_FLAG": 1},
+        "size": {"TYPE_NUMBER": 1, "TYPE_TEXT": 1},
+    }
+    assert told(SHOP) == (expected, 2, 0)
+    assert list(told(SHOP)[0]) == list(expected)  # their order
+    assert told(RIVAL) == (built_in, 0, 0)
+    with pytest.raises(Unauthenticated):
+        told(NOBODY)
+
+
+def test_a_configs_filters_are_checked_when_it_is_put_and_then_never_break_a_search(
+    catalog: CatalogServicer, configs: RankingConfigServicer
+) -> None:
+    misspelt = RankingConfig(boosts=[Boost(filter="stock > 0"), Boost(filter="brnd = 'Bird'")])
+    configs.PutRankingConfig(PutRankingConfigRequest(config=misspelt), RIVAL)  # it has no products yet
+    product = Product(id="p", attributes={"brand": AttributeValue(text="Bird")})
+    upsert(catalog, product)
+    with pytest.raises(
+        InvalidArgument, match=r"^boosts\[1\]\.filter: no product has `brnd` \(near are `brand`"
+    ):
+        configs.PutRankingConfig(PutRankingConfigRequest(config=misspelt), SHOP)
+    with pytest.raises(InvalidArgument, match=r"^filter: `price` is a number, and 'low' is a text"):
+        configs.PutRankingConfig(PutRankingConfigRequest(config=RankingConfig(filter="price = 'low'")), SHOP)
+    good = RankingConfig(boosts=[Boost(filter="brand = 'Bird'", weight=0.5)])
+    config = configs.PutRankingConfig(PutRankingConfigRequest(config=good), SHOP).config
+    candidates = [Candidate(product_id="p", similarity={"identity": 0.5, "category": 0.5, "similar": 0.5})]
+    assert [hit.score for hit in rank(config, candidates, {"p": product}, 10)] == pytest.approx([1.0])
+    bare = Product(id="p")
+    upsert(catalog, bare)  # the last product with a brand loses it
+    assert [hit.score for hit in rank(config, candidates, {"p": bare}, 10)] == pytest.approx([0.5])
+
+
 def test_a_cut_off_by_probability_needs_a_calibrated_bundle(
     configs: RankingConfigServicer, s3: Any, bucket: str, redis_client: redis.Redis
 ) -> None:
@@ -320,7 +401,8 @@ def test_a_cut_off_by_probability_needs_a_calibrated_bundle(
         configs.PutRankingConfig(put, SHOP)
     assert configs.GetRankingConfig(GetRankingConfigRequest(), SHOP).config.version == 0
     stored = RankingConfigs(s3, bucket, redis_client)
-    calibrated = RankingConfigServicer(stored, ("identity", "category", "similar"), calibrated=True)
+    schemas = AttributeSchemas(Catalogue(redis_client))
+    calibrated = RankingConfigServicer(stored, schemas, ("identity", "category", "similar"), calibrated=True)
     assert calibrated.PutRankingConfig(put, SHOP).config.min_probability == 0.8
 
 

@@ -23,6 +23,7 @@ from magpie.errors import InvalidArgument, Unavailable
 from magpie.index.compact import CompactEngine
 from magpie.index.engine import Engine, Found, Query, Weights
 from magpie.index.filter_terms import Filter
+from magpie.index.stored_vectors import CatalogueVectors
 from magpie.ingest.parking import WITH_QUEUES, Parking
 from magpie.ingest.parking_queue import ParkingQueue
 from magpie.probe.consumer import ENOUGH, ProbeConsumer
@@ -166,7 +167,7 @@ def test_an_engine_that_loses_every_tenth_hit_shows_a_recall_of_nine_tenths_for_
     time.sleep(0.01)  # what is written in the same millisecond counts as written after the search
     sink = QueueSink(lambda: sqs, url(sqs, f"{prefix}-probe"), no_loss)
     engine = Lossy(CompactEngine(catalogue), ["shop"])
-    servicer = SearchServicer(engine, catalogue, Sampler(1.0, sink))
+    servicer = SearchServicer(engine, catalogue, CatalogueVectors(catalogue), Sampler(1.0, sink))
     for number in range(ENOUGH):
         for customer in ("shop", "other"):
             asked = request(rng, f"price < {20 + number}", queries=2, weights=WEIGHTS)
@@ -242,7 +243,9 @@ def test_no_sink_fails_or_holds_up_a_search(catalogue: Catalogue, sqs: Any) -> N
         "finds no queue": QueueSink(lambda: sqs, "http://127.0.0.1/no/queue", lambda: lost.append(1)),
     }
     for sink in sinks.values():
-        servicer = SearchServicer(CompactEngine(catalogue), catalogue, Sampler(1.0, sink))
+        servicer = SearchServicer(
+            CompactEngine(catalogue), catalogue, CatalogueVectors(catalogue), Sampler(1.0, sink)
+        )
         answer = servicer.FindCandidates(request(rng), context("shop"))
         assert [c.product_id for c in answer.results[0].candidates] == ["p"]
         if isinstance(sink, QueueSink):
@@ -402,9 +405,9 @@ def test_a_busy_catalogue_does_not_look_like_lost_recall(
         def offer(self, answered: Answered) -> None:
             kept.append(answered)
 
-    SearchServicer(CompactEngine(catalogue), catalogue, Sampler(1.0, Keep())).FindCandidates(
-        asked, context("shop")
-    )
+    SearchServicer(
+        CompactEngine(catalogue), catalogue, CatalogueVectors(catalogue), Sampler(1.0, Keep())
+    ).FindCandidates(asked, context("shop"))
     for number, action, price in meanwhile:
         match action:
             case "move":

@@ -20,12 +20,14 @@ from local import redis_server
 from local.ports import free_port
 from magpie.bootstrap import Application
 from magpie.errors import Unavailable
+from magpie.index import live_index as live_index_module
 from magpie.ranking.config import validate
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import unobserved
 from magpie.settings import Settings
 from magpie.store import customers as customers_module
 from magpie.store import ranking_configs as ranking_configs_module
+from magpie.store import serving as serving_module
 from magpie.store.customers import Customers
 from magpie.store.ranking_configs import RankingConfigs
 from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, connect
@@ -94,6 +96,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(customers_module, "time", clock)
     monkeypatch.setattr(ranking_configs_module, "time", clock)
+    monkeypatch.setattr(serving_module, "time", clock)
+    monkeypatch.setattr(live_index_module, "time", clock)
     return clock
 
 
@@ -189,7 +193,7 @@ def test_a_config_that_was_put_while_redis_was_away_does_not_vanish_when_it_is_b
     new = config_of("price < 6")
     other = RankingConfigs(s3, bucket, connect(server.url))
     server.stop()
-    other._replace("shop", old, other._in_force("shop")[1], versioned(new, 2))
+    other._replace("shop", old, other._in_force("shop", "")[1], versioned(new, 2))
     clock.ahead = 10
     assert configs.current("shop").filter == "price < 6"
     server.start()  # its cache has the old one

@@ -6,12 +6,14 @@ import email
 import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from magpie.index.compaction_round import BEGINS_WITHIN_SECONDS
 from magpie.telemetry import ProbeMetrics
 from training.job.entry import FAILED, TRY_AGAIN, parse
 
@@ -69,9 +71,10 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, statement
 
 
-def test_the_six_functions_exist_and_their_handlers_are_files() -> None:
+def test_the_seven_functions_exist_and_their_handlers_are_files() -> None:
     assert {function["CodeUri"] for function in FUNCTIONS.values()} == {
-        f"functions/{stage}/" for stage in ("detection", "embedding", "search", "reranking", "api", "probe")
+        f"functions/{name}/"
+        for name in ("detection", "embedding", "search", "reranking", "api", "probe", "compaction")
     }
     for function in FUNCTIONS.values():
         module, entry = function.get("Handler", GLOBALS["Handler"]).split(".")
@@ -214,10 +217,62 @@ def test_searches_are_sampled_wherever_the_search_stage_runs() -> None:
     assert variables(FUNCTIONS["ApiFunction"])["MAGPIE_PROBE_RATE"] == {"Ref": "ProbeRate"}
 
 
-def test_search_and_api_start_from_a_snapshot() -> None:
+def test_search_and_api_start_from_a_snapshot_unless_they_have_a_larger_disk() -> None:
+    assert TEMPLATE["Parameters"]["IndexDiskMiB"]["Default"] == 512
+    assert TEMPLATE["Conditions"]["SnapStartOffered"] == {"Equals": [{"Ref": "IndexDiskMiB"}, 512]}
     for name in ("SearchFunction", "ApiFunction"):
-        assert FUNCTIONS[name]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+        offered = {"If": ["SnapStartOffered", "PublishedVersions", "None"]}
+        assert FUNCTIONS[name]["SnapStart"] == {"ApplyOn": offered}
+        assert FUNCTIONS[name]["EphemeralStorage"] == {"Size": {"Ref": "IndexDiskMiB"}}
         assert FUNCTIONS[name]["AutoPublishAlias"]
+
+
+def granted(role: str, key: str) -> set[str]:
+    """What a role may do with the bucket's object `key`."""
+    return {
+        action
+        for name, statement in statements()
+        if name == role
+        for action in as_list(statement["Action"])
+        for target in as_list(statement["Resource"])
+        if fnmatch(key, str(target.get("Sub", "")).removeprefix("${Bucket.Arn}/"))
+    }
+
+
+def test_compaction_writes_indexes_and_sees_nothing_else_of_a_customer() -> None:
+    index, picture = "customers/shop/index/default@1/1.snapshot", "customers/shop/catalogue/p/0"
+    change = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+    assert granted("CompactionRole", index) == change
+    assert granted("CompactionRole", picture) == set()
+    for role in ("SearchRole", "ProbeRole"):
+        assert granted(role, index) == {"s3:GetObject"}
+        assert granted(role, picture) == set()
+    assert "s3:GetObject" in granted("ApiRole", index)
+    # Else a missing pointer reads as forbidden.
+    for role in ("SearchRole", "ProbeRole", "ApiRole", "CompactionRole"):
+        (lists,) = [s for name, s in statements() if name == role and s["Action"] == "s3:ListBucket"]
+        assert lists["Resource"] == {"GetAtt": "Bucket.Arn"}
+        assert "Condition" not in lists
+
+
+def test_nothing_expires_that_is_not_a_query_photo() -> None:
+    (bucket,) = of_type("AWS::S3::Bucket").values()
+    for rule in bucket["LifecycleConfiguration"]["Rules"]:
+        if set(rule) - {"Id", "Status", "AbortIncompleteMultipartUpload"}:
+            assert rule["TagFilters"] == [{"Key": "magpie-kind", "Value": "query"}], rule["Id"]
+
+
+def test_compaction_comes_each_minute_is_not_repeated_and_its_failures_are_told() -> None:
+    function = FUNCTIONS["CompactionFunction"]
+    (event,) = function["Events"].values()
+    assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
+    assert function["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    assert function["Timeout"] > BEGINS_WITHIN_SECONDS
+    (alarm,) = [a for a in of_type("AWS::CloudWatch::Alarm").values() if a["Namespace"] == "AWS/Lambda"]
+    assert alarm["MetricName"] == "Errors"
+    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "CompactionFunction"}}]
+    # A lease lasts as long as the function may run: one that is killed fails once in so long.
+    assert alarm["Period"] >= function["Timeout"]
 
 
 TRAINING = {name: resource for name, resource in TEMPLATE["Resources"].items() if name.startswith("Training")}

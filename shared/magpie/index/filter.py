@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from magpie.errors import FilterSyntax
-from magpie.index.filter_terms import ORDERING, And, Comparison, Exists, Filter, In, Not, Or, Value
+from magpie.index.filter_terms import ORDERING, And, Comparison, Exists, Filter, In, Literal, Not, Or
 
 MAX_CHARACTERS = 2000
 MAX_DEPTH = 32  # of parentheses and `not` within one another
@@ -95,27 +95,27 @@ class _Parser:
             self._depth -= 1
             return inner
         if self._accept("exists"):
-            return Exists(self._take("name", expected="a name").text)
-        name = self._take("name", expected="a name, `exists`, `not` or `(`").text
-        return self._comparison(name)
+            name = self._take("name", expected="a name")
+            return Exists(name.text, name.position)
+        return self._comparison(self._take("name", expected="a name, `exists`, `not` or `(`"))
 
-    def _comparison(self, name: str) -> Filter:
+    def _comparison(self, name: _Token) -> Filter:
         if self._accept("in"):
             self._take("(", expected="`(`")
             values = [self._value()]
             while self._accept(","):
                 values.append(self._value())
             self._take(")", expected="`,` or `)`")
-            return In(name, tuple(values))
+            return In(name.text, tuple(values), name.position)
         sign = self._next
         if sign.kind not in ("=", "!=") and sign.kind not in ORDERING:
             raise self._error("expected `=`, `!=`, `<`, `<=`, `>`, `>=` or `in`", sign)
         self._at += 1
         if sign.kind in ORDERING and self._next.kind != "number":
             raise self._error(f"expected a number after `{sign.kind}`", self._next)
-        return Comparison(name, sign.kind, self._value())
+        return Comparison(name.text, sign.kind, self._value(), name.position)
 
-    def _value(self) -> Value:
+    def _value(self) -> Literal:
         token = self._next
         self._at += 1
         match token.kind:

@@ -1,8 +1,9 @@
 """Attribute columns of a snapshot, mapped from its file: what `filter_terms.Columns` asks for.
 
 Of each name, where a product has a value of that type at all: `columns.NAME.codes` int32, the number of a
-text in `columns.NAME.texts.*`, a TextDictionary; `.numbers` float64; `.flags` int8. A column has a row a
-product, (P,), or where most products have no such value, only those of `columns.NAME.KIND.rows` (K,).
+text in `columns.NAME.texts.*`, a TextDictionary; `.members` int32, such numbers of all texts of sets;
+`.numbers` float64; `.flags` int8. A column has a row a product, (P,), or, of sets and where most products
+have no such value, a row for each of `columns.NAME.KIND.rows` (K,).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.index.columns import ABSENT
-from magpie.index.filter_terms import OPERATORS, Mask, Value
+from magpie.index.filter_terms import OPERATORS, Literal, Mask
 from magpie.index.section_file import SectionFile
 from magpie.index.text_dictionary import TextDictionary
 
@@ -28,7 +29,7 @@ class SnapshotColumns:
         self._products = products
         self._ids = ids
 
-    def compare(self, name: str, operator: str, value: Value) -> Mask:
+    def compare(self, name: str, operator: str, value: Literal) -> Mask:
         """Where the operator holds between the products' value and `value`."""
         holds = OPERATORS[operator]
         if name == "id":
@@ -40,13 +41,16 @@ class SnapshotColumns:
         if isinstance(value, bool):
             return self._where(name, "flags", lambda flags: holds(flags, int(value)) & (flags != ABSENT))
         number = self._number(name, value)
-        return self._where(name, "codes", lambda codes: holds(codes, number) & (codes != ABSENT))
+        texts = self._where(name, "codes", lambda codes: holds(codes, number) & (codes != ABSENT))
+        contains = self._where(name, "members", lambda members: members == number)
+        return texts | (contains if operator == "=" else self._where(name, "members", _any) & ~contains)
 
     def exists(self, name: str) -> Mask:
         """Where there is a value."""
         if name == "id":
             return np.ones(self._products, np.bool_)
         there = self._where(name, "numbers", lambda numbers: ~np.isnan(numbers))
+        there |= self._where(name, "members", _any)
         for kind in ("codes", "flags"):
             there |= self._where(name, kind, lambda values: values != ABSENT)
         return there
@@ -73,9 +77,13 @@ class SnapshotColumns:
         number = texts.number_of(text)
         return len(texts) if number is None else number
 
-    def _compare_ids(self, operator: str, value: Value) -> Mask:
+    def _compare_ids(self, operator: str, value: Literal) -> Mask:
         mask = np.zeros(self._products, np.bool_)
         row = self._ids.number_of(value) if isinstance(value, str) else None
         if row is not None:
             mask[row] = True
         return ~mask if operator == "!=" and isinstance(value, str) else mask
+
+
+def _any(values: NDArray[Any]) -> Mask:
+    return np.ones(len(values), np.bool_)

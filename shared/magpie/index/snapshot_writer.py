@@ -124,29 +124,41 @@ class _Column:
 
     def __init__(self) -> None:
         self._number_of: dict[str, int] = {}  # of a text, in the order that they come
-        self._rows = {"codes": array("i"), "numbers": array("i"), "flags": array("i")}
-        self._values: dict[str, Any] = {"codes": array("i"), "numbers": array("d"), "flags": array("b")}
+        self._values: dict[str, Any] = {
+            "codes": array("i"),
+            "members": array("i"),
+            "numbers": array("d"),
+            "flags": array("b"),
+        }
+        self._rows = {kind: array("i") for kind in self._values}
 
     def append(self, row: int, value: Value) -> None:
         if isinstance(value, str):
-            self._append("codes", row, self._number_of.setdefault(value, len(self._number_of)))
+            self._append("codes", row, self._number(value))
+        elif isinstance(value, frozenset):
+            for text in value:
+                self._append("members", row, self._number(text))
         elif isinstance(value, bool):
             self._append("flags", row, value)
         else:
             self._append("numbers", row, value)
+
+    def _number(self, text: str) -> int:
+        return self._number_of.setdefault(text, len(self._number_of))
 
     def _append(self, kind: str, row: int, value: float) -> None:
         self._rows[kind].append(row)
         self._values[kind].append(value)
 
     def write(self, file: SectionWriter, name: str, products: int) -> None:
+        numbers = self._write_texts(file, f"{name}.texts") if self._number_of else None
         for kind, taken in self._values.items():
             values, rows = np.array(taken), np.array(self._rows[kind])
             if not len(values):
                 continue
-            if kind == "codes":
-                values = self._write_texts(file, f"{name}.texts")[values]
-            if len(values) > _DENSE_ABOVE * products:
+            if numbers is not None and kind in ("codes", "members"):
+                values = numbers[values]
+            if kind != "members" and len(values) > _DENSE_ABOVE * products:
                 dense = np.full(products, np.nan if kind == "numbers" else ABSENT, values.dtype)
                 dense[rows] = values
                 file.add(f"{name}.{kind}", dense)

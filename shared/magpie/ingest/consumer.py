@@ -129,7 +129,7 @@ class EventConsumer:
         def with_deadline(message: Message, image: IngestedImage) -> str:
             seconds = lambda_context.get_remaining_time_in_millis() / 1000
             context = CallContext.of_call([(TRACE_ID, image.trace_id)], seconds, image.customer)
-            key = {"method": self._step.method, "event_id": image.event_id}
+            key = {"method": self._step.method, "event_id": image.event_id, "bundle": image.bundle}
             try:
                 return remembered(key=key, message=message, context=context)
             except InWorkElsewhere:

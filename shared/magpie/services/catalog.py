@@ -8,18 +8,27 @@ import unicodedata
 from collections.abc import Sequence
 
 from magpie.errors import FailedPrecondition, InvalidArgument, NotFound
+from magpie.index.attribute_schema import ValueType
 from magpie.rpc.context import CallContext
 from magpie.store.catalogue import Catalogue
 from magpie.store.upload_key import SHA256, encoded
 from magpie.store.uploads import CONTENT_TYPES, MAX_BYTES, Uploads
 from magpie.v1 import catalog_pb2, catalog_pb2_grpc
+from magpie.v1.catalog_pb2 import Attribute
 from magpie.v1.events_pb2 import IngestedImage
 from magpie.v1.product_pb2 import AttributeValue, Product
 
 MAX_PRODUCTS = 100  # a call
 MAX_IMAGES = 50  # a product
 MAX_ID_CHARACTERS = 128
+MAX_SET_VALUES = 100  # an attribute
 MAX_ID_BYTES = 255  # percent-encoded: a segment of the upload key, which becomes a file's name on some stores
+_TYPES = {
+    ValueType.TEXT: Attribute.TYPE_TEXT,
+    ValueType.NUMBER: Attribute.TYPE_NUMBER,
+    ValueType.FLAG: Attribute.TYPE_FLAG,
+    ValueType.SET: Attribute.TYPE_SET,
+}
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELDS = frozenset(Product.DESCRIPTOR.fields_by_name)
 
@@ -71,6 +80,29 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         customer = context.require_customer()
         images = self._catalogue.states(customer, _checked_ids(request.product_ids))
         return catalog_pb2.GetIngestStatusResponse(images=images)
+
+    def GetAttributes(  # type: ignore[override]
+        self,
+        request: catalog_pb2.GetAttributesRequest,  # noqa: ARG002 - it is empty
+        context: CallContext,
+    ) -> catalog_pb2.GetAttributesResponse:
+        schema = self._catalogue.attributes(context.require_customer())
+        return catalog_pb2.GetAttributesResponse(
+            attributes=[
+                Attribute(
+                    name=name,
+                    types=[
+                        Attribute.TypeCount(
+                            type=_TYPES[type_], products=schema.counts.get(name, {}).get(type_, 0)
+                        )
+                        for type_ in schema.types(name)
+                    ],
+                )
+                for name in schema.names
+            ],
+            products=schema.products,
+            unlearned=max(0, schema.products - schema.learned),
+        )
 
     def _check_listed(self, customer: str, product_id: str, sha256: str) -> None:
         product = self._catalogue.products(customer, [product_id]).get(product_id)
@@ -142,9 +174,19 @@ def _check_attribute(name: str, value: AttributeValue, field: str) -> None:
     if name in _FIELDS:
         raise InvalidArgument(field, f"`{name}` is a field of the product: choose another name")
     if value.WhichOneof("kind") is None:
-        raise InvalidArgument(field, "needs a value: `text`, `number` or `flag`")
+        raise InvalidArgument(field, "needs a value: `text`, `number`, `flag` or `texts`")
     if not math.isfinite(value.number):
         raise InvalidArgument(field, f"must be finite, got {value.number:g}")
+    if value.HasField("texts"):
+        _check_set(value.texts.values, f"{field}.texts.values")
+
+
+def _check_set(values: Sequence[str], field: str) -> None:
+    if not 1 <= len(values) <= MAX_SET_VALUES:
+        problem = f"a set has 1 to {MAX_SET_VALUES} texts, got {len(values)}"
+        raise InvalidArgument(field, problem if values else f"{problem}: leave the attribute out")
+    if "" in values:
+        raise InvalidArgument(f"{field}[{list(values).index('')}]", "must not be empty")
 
 
 def _check_images(images: Sequence[str], field: str) -> None:

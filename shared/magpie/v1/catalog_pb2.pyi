@@ -363,6 +363,132 @@ class ImageStatus(_message.Message):
 Global___ImageStatus: _TypeAlias = ImageStatus  # noqa: Y015
 
 @_typing.final
+class GetAttributesRequest(_message.Message):
+    """Asks what the products have values for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttributesRequest: _TypeAlias = GetAttributesRequest  # noqa: Y015
+
+@_typing.final
+class Attribute(_message.Message):
+    """Something that products have values for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Type:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Attribute._Type.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TYPE_UNSPECIFIED: Attribute._Type.ValueType  # 0
+        TYPE_TEXT: Attribute._Type.ValueType  # 1
+        TYPE_NUMBER: Attribute._Type.ValueType  # 2
+        TYPE_FLAG: Attribute._Type.ValueType  # 3
+        TYPE_SET: Attribute._Type.ValueType  # 4
+        """Of texts."""
+
+    class Type(_Type, metaclass=_TypeEnumTypeWrapper):
+        """What a value is."""
+
+    TYPE_UNSPECIFIED: Attribute.Type.ValueType  # 0
+    TYPE_TEXT: Attribute.Type.ValueType  # 1
+    TYPE_NUMBER: Attribute.Type.ValueType  # 2
+    TYPE_FLAG: Attribute.Type.ValueType  # 3
+    TYPE_SET: Attribute.Type.ValueType  # 4
+    """Of texts."""
+
+    @_typing.final
+    class TypeCount(_message.Message):
+        """How many products have a value of a type."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TYPE_FIELD_NUMBER: _builtins.int
+        PRODUCTS_FIELD_NUMBER: _builtins.int
+        type: Global___Attribute.Type.ValueType
+        """The type."""
+        products: _builtins.int
+        """0 only of a built-in name."""
+        def __init__(
+            self,
+            *,
+            type: Global___Attribute.Type.ValueType = ...,
+            products: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As filters write it."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute.TypeCount]:
+        """Usually one; several where products differ."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        types: _abc.Iterable[Global___Attribute.TypeCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
+
+@_typing.final
+class GetAttributesResponse(_message.Message):
+    """What the products have values for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    UNLEARNED_FIELD_NUMBER: _builtins.int
+    products: _builtins.int
+    """How many products there are."""
+    unlearned: _builtins.int
+    """How many of them an earlier release of Magpie wrote, so that nothing is known of their attributes until they are
+    upserted again. While there are any, unknown names are not refused.
+    """
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
+        """`id`, `title`, `category`, `group`, `price` and `stock`, which are always there; then the attributes by the alphabet."""
+
+    def __init__(
+        self,
+        *,
+        attributes: _abc.Iterable[Global___Attribute] | None = ...,
+        products: _builtins.int = ...,
+        unlearned: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "products", b"products", "unlearned", b"unlearned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttributesResponse: _TypeAlias = GetAttributesResponse  # noqa: Y015
+
+@_typing.final
 class GetIngestStatusResponse(_message.Message):
     """How far pictures are."""
 

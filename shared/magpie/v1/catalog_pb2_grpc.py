@@ -55,6 +55,11 @@ class CatalogServiceStub:
                 request_serializer=magpie_dot_v1_dot_catalog__pb2.GetIngestStatusRequest.SerializeToString,
                 response_deserializer=magpie_dot_v1_dot_catalog__pb2.GetIngestStatusResponse.FromString,
                 _registered_method=True)
+        self.GetAttributes = channel.unary_unary(
+                '/magpie.v1.CatalogService/GetAttributes',
+                request_serializer=magpie_dot_v1_dot_catalog__pb2.GetAttributesRequest.SerializeToString,
+                response_deserializer=magpie_dot_v1_dot_catalog__pb2.GetAttributesResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer:
@@ -91,6 +96,13 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAttributes(self, request, context):
+        """What filters, facets and `group_by` can name: learned from the products, in the step that writes them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.GetIngestStatus,
                     request_deserializer=magpie_dot_v1_dot_catalog__pb2.GetIngestStatusRequest.FromString,
                     response_serializer=magpie_dot_v1_dot_catalog__pb2.GetIngestStatusResponse.SerializeToString,
+            ),
+            'GetAttributes': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAttributes,
+                    request_deserializer=magpie_dot_v1_dot_catalog__pb2.GetAttributesRequest.FromString,
+                    response_serializer=magpie_dot_v1_dot_catalog__pb2.GetAttributesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +241,33 @@ class CatalogService:
             '/magpie.v1.CatalogService/GetIngestStatus',
             magpie_dot_v1_dot_catalog__pb2.GetIngestStatusRequest.SerializeToString,
             magpie_dot_v1_dot_catalog__pb2.GetIngestStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAttributes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/magpie.v1.CatalogService/GetAttributes',
+            magpie_dot_v1_dot_catalog__pb2.GetAttributesRequest.SerializeToString,
+            magpie_dot_v1_dot_catalog__pb2.GetAttributesResponse.FromString,
             options,
             channel_credentials,
             insecure,

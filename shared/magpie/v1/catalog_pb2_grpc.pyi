@@ -45,6 +45,8 @@ class CatalogServiceStub:
     """
     GetIngestStatus: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetIngestStatusRequest, _catalog_pb2.GetIngestStatusResponse]
     """How far the pictures of some products are."""
+    GetAttributes: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetAttributesRequest, _catalog_pb2.GetAttributesResponse]
+    """What filters, facets and `group_by` can name: learned from the products, in the step that writes them."""
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
@@ -63,6 +65,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     GetIngestStatus: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetIngestStatusRequest, _catalog_pb2.GetIngestStatusResponse]  # type: ignore[assignment]
     """How far the pictures of some products are."""
+    GetAttributes: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetAttributesRequest, _catalog_pb2.GetAttributesResponse]  # type: ignore[assignment]
+    """What filters, facets and `group_by` can name: learned from the products, in the step that writes them."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """A customer's products and their pictures. Public."""
@@ -102,5 +106,13 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.GetIngestStatusResponse, _abc.Awaitable[_catalog_pb2.GetIngestStatusResponse]]:
         """How far the pictures of some products are."""
+
+    @_abc_1.abstractmethod
+    def GetAttributes(
+        self,
+        request: _catalog_pb2.GetAttributesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.GetAttributesResponse, _abc.Awaitable[_catalog_pb2.GetAttributesResponse]]:
+        """What filters, facets and `group_by` can name: learned from the products, in the step that writes them."""
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17magpie/v1/product.proto\x12\tmagpie.v1\"J\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\x97\x02\n\x07Product\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x12\n\x05price\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05stock\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05group\x18\x06 \x01(\t\x12\x36\n\nattributes\x18\x07 \x03(\x0b\x32\".magpie.v1.Product.AttributesEntry\x12\x0e\n\x06images\x18\x08 \x03(\t\x1aL\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.magpie.v1.AttributeValue:\x02\x38\x01\x42\x08\n\x06_priceB\x08\n\x06_stockb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17magpie/v1/product.proto\x12\tmagpie.v1\"o\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x12#\n\x05texts\x18\x04 \x01(\x0b\x32\x12.magpie.v1.TextSetH\x00\x42\x06\n\x04kind\"\x19\n\x07TextSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x97\x02\n\x07Product\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x12\n\x05price\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05stock\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05group\x18\x06 \x01(\t\x12\x36\n\nattributes\x18\x07 \x03(\x0b\x32\".magpie.v1.Product.AttributesEntry\x12\x0e\n\x06images\x18\x08 \x03(\t\x1aL\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.magpie.v1.AttributeValue:\x02\x38\x01\x42\x08\n\x06_priceB\x08\n\x06_stockb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_ATTRIBUTEVALUE']._serialized_start=38
-  _globals['_ATTRIBUTEVALUE']._serialized_end=112
-  _globals['_PRODUCT']._serialized_start=115
-  _globals['_PRODUCT']._serialized_end=394
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=298
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=374
+  _globals['_ATTRIBUTEVALUE']._serialized_end=149
+  _globals['_TEXTSET']._serialized_start=151
+  _globals['_TEXTSET']._serialized_end=176
+  _globals['_PRODUCT']._serialized_start=179
+  _globals['_PRODUCT']._serialized_end=458
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=362
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=438
 # @@protoc_insertion_point(module_scope)

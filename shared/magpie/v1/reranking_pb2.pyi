@@ -33,10 +33,20 @@ class RerankRequest(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Hits an object, 1 to 100."""
     explain: _builtins.bool
     """Give each hit its reasons."""
+    group_by: _builtins.str
+    """As in SearchRequest."""
+    bundle: _builtins.str
+    """The bundle whose models made the similarities, `name@version`: its calibration gives the probabilities. Empty: the
+    first one of the process. FAILED_PRECONDITION: the process has not got it.
+    """
     @_builtins.property
     def config(self) -> _ranking_config_pb2.RankingConfig:
         """The rules."""
@@ -49,6 +59,16 @@ class RerankRequest(_message.Message):
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
         """Every product that a candidate names."""
 
+    @_builtins.property
+    def shown(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShownProducts]:
+        """For each query object what earlier pages have shown, or empty. It takes part in the ranking, but no hit is one of
+        these products or stands for one.
+        """
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in SearchRequest."""
+
     def __init__(
         self,
         *,
@@ -57,14 +77,42 @@ class RerankRequest(_message.Message):
         products: _abc.Iterable[_product_pb2.Product] | None = ...,
         limit: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        shown: _abc.Iterable[Global___ShownProducts] | None = ...,
+        facets: _abc.Iterable[_builtins.str] | None = ...,
+        group_by: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "explain", b"explain", "limit", b"limit", "products", b"products", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "config", b"config", "explain", b"explain", "facets", b"facets", "group_by", b"group_by", "limit", b"limit", "products", b"products", "results", b"results", "shown", b"shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class ShownProducts(_message.Message):
+    """What pages of one query object have shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hits, and the products that they stood for."""
+
+    def __init__(
+        self,
+        *,
+        product_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_ids", b"product_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownProducts: _TypeAlias = ShownProducts  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -162,24 +210,121 @@ class Reason(_message.Message):
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
+class Facet(_message.Message):
+    """What the products that were found have for one name. All that pass the filter and the cut-offs count, once each, also
+    those beyond `limit` and those that another hit stands for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As it was asked for."""
+    products: _builtins.int
+    """How many products have a value."""
+    distinct: _builtins.int
+    """How many different values there are."""
+    min: _builtins.float
+    """The smallest number; unset if there is none."""
+    max: _builtins.float
+    """The largest number; unset if there is none."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetValue]:
+        """The values that most products have, at most 100; of two that as many have, the smaller first. Each text of a set is
+        a value by itself.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        products: _builtins.int = ...,
+        values: _abc.Iterable[Global___FacetValue] | None = ...,
+        distinct: _builtins.int = ...,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "distinct", b"distinct", "max", b"max", "min", b"min", "name", b"name", "products", b"products", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetValue(_message.Message):
+    """One value, and who has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    products: _builtins.int
+    """How many products have it."""
+    @_builtins.property
+    def value(self) -> _product_pb2.AttributeValue:
+        """A text, number or flag."""
+
+    def __init__(
+        self,
+        *,
+        value: _product_pb2.AttributeValue | None = ...,
+        products: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
+
+@_typing.final
 class HitList(_message.Message):
     """The hits of one query object."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    CUT_OFF_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """There are further hits beyond the limit."""
+    cut_off: _builtins.int
+    """Products below a cut-off: candidates that are less similar would hardly do better."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first."""
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """In the order of the request."""
 
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
+        more: _builtins.bool = ...,
+        cut_off: _builtins.int = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_off", b"cut_off", "facets", b"facets", "hits", b"hits", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -205,3 +205,59 @@ class FindCandidatesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindCandidatesResponse: _TypeAlias = FindCandidatesResponse  # noqa: Y015
+
+@_typing.final
+class GetObjectsRequest(_message.Message):
+    """Asks for a product's objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    bundle: _builtins.str
+    """The bundle whose models made the vectors, `name@version`."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "product_id", b"product_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetObjectsRequest: _TypeAlias = GetObjectsRequest  # noqa: Y015
+
+@_typing.final
+class GetObjectsResponse(_message.Message):
+    """A product's objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product(self) -> _product_pb2.Product:
+        """The product."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
+        """Of all its indexed pictures, in the order that the product lists them; those of one picture in the order of detection."""
+
+    def __init__(
+        self,
+        *,
+        product: _product_pb2.Product | None = ...,
+        objects: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetObjectsResponse: _TypeAlias = GetObjectsResponse  # noqa: Y015

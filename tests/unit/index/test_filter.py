@@ -9,7 +9,7 @@ from magpie.errors import FilterSyntax
 from magpie.index.columns import ProductColumns
 from magpie.index.filter import MAX_CHARACTERS, MAX_DEPTH, parse
 from magpie.index.filter_terms import ORDERING, And, Comparison, Exists, Filter, In, Not, Or
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 
 JUICE = Product(
     id="j1",
@@ -20,6 +20,8 @@ JUICE = Product(
         "size": AttributeValue(number=1.5),
         "brand": AttributeValue(text="Ben's"),
         "organic": AttributeValue(flag=False),
+        "tags": AttributeValue(texts=TextSet(values=["sour", "green", "sour"])),
+        "bare": AttributeValue(texts=TextSet()),
         "unset": AttributeValue(),
         "odd": AttributeValue(number=float("nan")),
     },
@@ -41,6 +43,16 @@ JUICE = Product(
         ("organic = false", True),
         ("organic != true", True),
         ("not organic = true", True),
+        # sets: `=` and `in` ask whether a text is in it
+        ("tags = 'sour' and tags = 'green'", True),
+        ("tags = 'sweet'", False),
+        ("tags != 'sweet'", True),
+        ("tags != 'sour'", False),
+        ("tags in ('sweet', 'sour')", True),
+        ("tags in ('sweet')", False),
+        ("tags = 1 or tags != 1 or tags < 1 or tags = true", False),
+        ("exists tags and not exists bare", True),
+        ("bare != 'sour'", False),
         # missing values, and values of another type
         ("stock = 0", False),
         ("stock != 0", False),
@@ -136,6 +148,7 @@ attribute_values = st.one_of(
     st.builds(AttributeValue, text=texts),
     st.builds(AttributeValue, number=numbers | st.just(float("nan"))),
     st.builds(AttributeValue, flag=st.booleans()),
+    st.builds(AttributeValue, texts=st.builds(TextSet, values=st.lists(texts, max_size=3))),
     st.builds(AttributeValue),
 )
 products = st.builds(

@@ -15,7 +15,7 @@ from magpie.index.hash_model import Coder, HashModel
 from magpie.index.snapshot import Merged, Snapshot
 from magpie.index.snapshot_writer import Block, encoded, write_snapshot
 from magpie.index.text_dictionary import TextDictionary, in_order
-from magpie.v1.product_pb2 import AttributeValue, Product
+from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 
 DIMENSIONS = {"identity": 16, "similar": 8}
 
@@ -91,6 +91,9 @@ values = st.one_of(
     st.sampled_from(["red", "blue", ""]).map(lambda text: AttributeValue(text=text)),
     st.sampled_from([0.0, 1.5, -2.0]).map(lambda number: AttributeValue(number=number)),
     st.booleans().map(lambda flag: AttributeValue(flag=flag)),
+    st.sets(st.sampled_from(["red", "blue", "green"])).map(
+        lambda texts: AttributeValue(texts=TextSet(values=sorted(texts)))
+    ),
 )
 conditions = st.sampled_from(
     [

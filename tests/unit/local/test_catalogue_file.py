@@ -63,6 +63,33 @@ def test_products_of_a_csv(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_of_sets(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "product_id,image,colours[],note\np,a.jpg,white | red|red|,a|b\nq,a.jpg,,c\nr,a.jpg,7,d\n",
+        "a.jpg",
+    )
+    first, second, third = read_catalogue(path).products
+    assert list(first.attributes["colours"].texts.values) == ["white", "red"]
+    assert first.attributes["note"].text == "a|b"  # only the heading makes sets
+    assert set(second.attributes) == {"note"}
+    assert list(third.attributes["colours"].texts.values) == ["7"]
+
+
+def test_problems_of_sets(tmp_path: Path) -> None:
+    many = "|".join(map(str, range(101)))
+    path = write(
+        tmp_path,
+        "product_id,image,a[],a,price[],b-c[]\n" + f"p,a.jpg,|,,,\nq,a.jpg,{many},,,\n",
+        "a.jpg",
+    )
+    found = problems(path)
+    assert [text.split(":")[0] for text in found] == ["line 1", "line 1", "line 1", "line 2", "line 3"]
+    for part in ("`a` and `a[]` are one attribute", "column `price`: filters use that", "column `b-c`"):
+        assert any(part in text for text in found[:3]), part
+    assert "`a[]` is no set of 1 to 100 texts: '|'" in found[3]
+
+
 def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -4,6 +4,7 @@ for i = 2, #ARGV do
   local id = ARGV[i]
   local existed = redis.call('HDEL', products, id)
   if existed == 1 then
+    unlearn(id)
     local shas = redis.call('HGET', listed, id)
     redis.call('HDEL', listed, id)
     for sha256 in string.gmatch(shas, '%S+') do withdraw(id, sha256) end

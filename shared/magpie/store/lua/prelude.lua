@@ -1,6 +1,7 @@
 -- Stands before every script that writes. One script is one atomic step: a product, its images' ledger, its objects
 -- and the entry in the change stream are never seen apart.
-local products, listed, images, unfinished, bundles, changes = unpack(KEYS)
+local products, listed, images, unfinished, bundles, changes, fingerprints, typed, attributes =
+  unpack(KEYS)
 local objects_prefix = ARGV[1] -- of the hash of objects of each bundle; it has the customer's hash tag, as all keys
 
 -- States of magpie.v1.ImageStatus.
@@ -26,10 +27,27 @@ end
 local function withdraw(product, sha256)
   local field = image_field(product, sha256)
   redis.call('HDEL', images, field)
+  redis.call('HDEL', fingerprints, field)
   redis.call('ZREM', unfinished, field)
   for _, bundle in ipairs(redis.call('HKEYS', bundles)) do
     redis.call('HDEL', objects_prefix .. bundle, field)
   end
+end
+
+-- Counts a product's names and types in place of those that it had. `types`: as `brand:text`, joined by spaces.
+local function learn(product, types)
+  local before = redis.call('HGET', typed, product) or ''
+  if types == before then return end
+  for entry in string.gmatch(before, '%S+') do
+    if redis.call('HINCRBY', attributes, entry, -1) <= 0 then redis.call('HDEL', attributes, entry) end
+  end
+  for entry in string.gmatch(types, '%S+') do redis.call('HINCRBY', attributes, entry, 1) end
+  redis.call('HSET', typed, product, types)
+end
+
+local function unlearn(product)
+  learn(product, '')
+  redis.call('HDEL', typed, product)
 end
 
 -- `entry` of the ledger: state, reason, objects (how many), events (ids of the last uploads that moved it).

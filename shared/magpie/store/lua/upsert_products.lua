@@ -1,6 +1,6 @@
--- ARGV: prefix, bundle, seconds that an image may be on its way, then for each product: id, bytes, images joined by
--- spaces. Returns for each product: change, then the images that are neither in the index nor on their way.
-local bundle, patience = ARGV[2], tonumber(ARGV[3])
+-- ARGV: prefix, the bundle that serves where none is written, seconds that an image may be on its way, then for each product: id, bytes, images joined by
+-- spaces, names and types joined by spaces. Returns for each product: change, then the images that are neither in the index nor on their way.
+local bundle, patience = serving or ARGV[2], tonumber(ARGV[3])
 local UNCHANGED, UPDATED, CREATED = 3, 2, 1
 
 local function is_on_its_way(field, entry)
@@ -33,8 +33,9 @@ local function write(id, bytes, shas)
 end
 
 local answer = {}
-for i = 4, #ARGV, 3 do
+for i = 4, #ARGV, 4 do
   local id, bytes, shas = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  learn(id, ARGV[i + 3]) -- also of an unchanged product: an earlier release may have written it
   local row = {write(id, bytes, shas)}
   for sha256 in string.gmatch(shas, '%S+') do
     local field = image_field(id, sha256)
