@@ -67,22 +67,21 @@ class Pictures:
     def re_encoded(self) -> list[Group]:
         """Nearest first. A picture stands once for every product that lists it."""
         shas = list(self.fingerprints)
-        bits = {
-            (shas[one], shas[other]): differing
-            for one, other, differing in re_encodings([self.fingerprints[sha256] for sha256 in shas])
-            if self._joins_products(shas[one], shas[other])
-        }
-        for one, other in bits:
-            self._alike[one].add(other)
-            self._alike[other].add(one)
+        links: dict[tuple[str, str], Link] = {}
+        for row, other_row, bits in re_encodings([self.fingerprints[sha256] for sha256 in shas]):
+            one, other = shas[row], shas[other_row]
+            joined = self._joined_products(one, other)
+            if joined is not None:
+                links[one, other] = Link((joined[0], one), (joined[1], other), bits=bits)
+                self._alike[one].add(other)
+                self._alike[other].add(one)
         found = []
-        for members in linked_groups({pair: -float(differing) for pair, differing in bits.items()}):
-            links = [
-                Link((self.holders[one][0], one), (self.holders[other][0], other), bits=bits[one, other])
-                for one, other in _pairs_within(members, bits)
-            ]
+        for members in linked_groups({pair: -float(link.bits) for pair, link in links.items()}):
+            within = sorted(
+                (links[pair] for pair in _pairs_within(members, links)), key=lambda link: link.bits
+            )
             images = [(id_, sha256) for sha256 in members for id_ in self.holders[sha256]]
-            found.append(Group(images, sorted(links, key=lambda link: link.bits)))
+            found.append(Group(images, within))
         return sorted(found, key=lambda group: (group.links[-1].bits, group.images))
 
     def same_item(self, pairs: Iterable[SameItem]) -> list[Group]:
@@ -119,12 +118,13 @@ class Pictures:
             found.append(Group(images, within))
         return sorted(found, key=lambda group: (-group.links[-1].probability, group.images))
 
-    def _joins_products(self, one: str, other: str) -> bool:
-        """Whether two re-encodings tell of two products what equal bytes do not."""
+    def _joined_products(self, one: str, other: str) -> tuple[str, str] | None:
+        """Two products of which two re-encodings tell what equal bytes do not."""
         some, others = self.holders[one], self.holders[other]
         if set(some) <= set(others) or set(others) <= set(some):
-            return False
-        return any(a != b and not self._share_bytes(a, b) for a, b in product(some, others))
+            return None
+        pairs = ((a, b) for a, b in product(some, others) if a != b and not self._share_bytes(a, b))
+        return next(pairs, None)
 
     def _share_bytes(self, one: str, other: str) -> bool:
         return not set(self.images.get(one, ())).isdisjoint(self.images.get(other, ()))

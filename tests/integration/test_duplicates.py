@@ -22,6 +22,7 @@ from magpie.bootstrap import Application
 from magpie.index.compact import CompactEngine
 from magpie.index.compaction import compact
 from magpie.index.hash_model import Coder, HashModel
+from magpie.probe.sampling import Answered, Sampler
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.context import CallContext
 from magpie.services.by_bundle import ByBundle
@@ -38,6 +39,7 @@ from magpie.v1.duplicates_pb2 import (
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import EmbeddedObject, Vector
 from magpie.v1.product_pb2 import Product
+from magpie.v1.search_pb2 import FindCandidatesRequest
 from magpie.vision.crop_store import CropStore, MemoryCropStore
 from tests.unit.vision import tiny_models
 
@@ -65,15 +67,13 @@ def made_bundle(folder: Path, *, calibrated: bool = True) -> Path:
 class System:
     """One process that serves all, over native gRPC."""
 
-    def __init__(
-        self, bundle: Path, redis_url: str, s3: Any, bucket: str, engine: CompactEngine | None = None
-    ) -> None:
+    def __init__(self, bundle: Path, redis_url: str, s3: Any, bucket: str, **parts: Any) -> None:
         self.arguments = (bundle, redis_url, s3, bucket)
         settings = {"MAGPIE_BUNDLE": str(bundle), "MAGPIE_REDIS_URL": redis_url, "MAGPIE_BUCKET": bucket}
         self.app = Application(Settings.from_environment(settings))
         self.app.s3 = s3
-        if engine is not None:
-            self.app.engine = engine
+        for name, part in parts.items():  # in place of those that the application would make
+            setattr(self.app, name, part)
         self._bucket = bucket
         self._crops: ByBundle[CropStore] = ByBundle([self.app.bundle.id], lambda _: MemoryCropStore())
         self._address = f"127.0.0.1:{free_port()}"
@@ -261,6 +261,16 @@ def test_a_product_with_a_picture_and_its_copy_is_told_of_by_the_bytes_alone(sys
     assert found["re-encoded"] == found["same-item"] == []
 
 
+def test_a_link_names_two_products_that_nothing_else_joins(system: System) -> None:
+    first, again = file(pattern(1, RED)), file(pattern(1, RED), "JPEG", quality=60)
+    system.index("both", first, again)
+    system.index("one", first)
+    system.index("other", again)
+    (group,) = sections(system.client())["re-encoded"]
+    (link,) = group.links
+    assert {link.one[0], link.other[0]} == {"one", "other"}
+
+
 def test_variants_are_told_as_such(system: System) -> None:
     picture = file(pattern(1, RED))
     for id_, group in (("s", "shirt"), ("m", "shirt"), ("cap", "")):
@@ -360,6 +370,27 @@ def test_a_snapshot_tells_the_same(system: System, s3: Any, bucket: str, tmp_pat
     assert after["exact"] == before["exact"]
     assert after["re-encoded"] == before["re-encoded"]
     assert products(after["same-item"]) == products(before["same-item"])
+
+
+def test_the_recall_probe_leaves_the_walk_out(system: System) -> None:
+    class Sink:
+        taken = 0
+
+        def offer(self, answered: Answered) -> None:
+            del answered
+            self.taken += 1
+
+    sink = Sink()
+    sampled = System(*system.arguments, sampler=Sampler(1.0, sink))
+    sampled.write("a", 0.0)
+    sampled.write("b", 0.0)
+    assert len(find_same_items(sampled.client(), 0.9, nothing)[0]) == 1
+    assert sink.taken == 0
+    objects = sampled.app.stored_vectors.of_product("shop", "tiny@1", "a")
+    request = FindCandidatesRequest(queries=objects, bundle="tiny@1")
+    sampled.app._search().FindCandidates(request, CallContext(customer="shop"))
+    assert sink.taken == 1
+    sampled.close()
 
 
 def test_more_products_that_look_alike_than_are_looked_at_first(system: System) -> None:

@@ -208,6 +208,7 @@ class DuplicateServicer(duplicates_pb2_grpc.DuplicateServiceServicer):
             filters=[filter_] if filter_ else [],
             limit_per_space=limit,
             weights={HIT_SPACE: 1.0},
+            is_walk=True,
         )
         with errors_from_rpc():
             return self._search.FindCandidates(

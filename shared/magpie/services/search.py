@@ -70,7 +70,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             request.limit_per_space or DEFAULT_LIMIT,
             dict(request.weights) or None,
         )
-        if self._sampler is not None:
+        if self._sampler is not None and not request.is_walk:
             self._sampler.consider(Answered(customer, request, found, asked_at, context.trace_id))
         return FindCandidatesResponse(
             results=[CandidateList(candidates=candidates) for candidates in found.results],
