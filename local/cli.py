@@ -9,6 +9,7 @@ import click
 
 from local.commands import (
     attributes,
+    change_over,
     compact,
     config,
     delete,
@@ -75,6 +76,7 @@ for command in (
     probe,
     replay,
     compact,
+    change_over,
 ):
     magpie.add_command(command.command)
 

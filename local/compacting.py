@@ -40,6 +40,7 @@ class Compacting:
 
     def __init__(self, state: RunState) -> None:
         redis = connect(state.redis_url)
+        self._next = state.next_bundle
         self._customers = Customers(redis)
         self._catalogue = Catalogue(redis)
         self._leases = CompactionLeases(redis)
@@ -77,14 +78,18 @@ class Compacting:
             return Row(customer, bundle, "compacted" if done else "unchanged", done)
 
     def _model(self, bundle: str) -> HashModel:
-        used = self._bundle
-        if bundle != used.id or used.hash is None:
+        used = self._bundles.get(bundle)
+        if used is None or used.hash is None:
+            known = ", ".join(
+                f"{one.id}{'' if one.hash else ' without a hash model'}" for one in self._bundles.values()
+            )
             raise FailedPrecondition(
-                f"{used.folder} is bundle {used.id} {'with' if used.hash else 'without'} a hash model, the "
-                f"index is of {bundle}: name the folder of a bundle that fits by MAGPIE_BUNDLE"
+                f"the index is of {bundle}, here is {known}: name the folder of a bundle that fits by "
+                "MAGPIE_BUNDLE or `magpie up --next-bundle`"
             )
         return HashModel.load(used.folder, used.hash, used.embedder_card.sha256)
 
     @cached_property
-    def _bundle(self) -> Bundle:
-        return Bundle.load(Settings.from_environment().bundle)
+    def _bundles(self) -> dict[str, Bundle]:
+        folders = [Settings.from_environment().bundle, *([Path(self._next)] if self._next else [])]
+        return {bundle.id: bundle for bundle in map(Bundle.load, folders)}

@@ -32,6 +32,7 @@ class RunState:
     processes: dict[str, Running] = field(default_factory=dict)
     snapshots: str = ""  # folder of the home
     engine: str = "compact"
+    next_bundle: str = ""  # folder of the bundle to come, for change-overs; empty: there is none
     redis_has_search: bool = False  # ours; it stays, for what the module has written needs the module
 
     @property
@@ -62,6 +63,7 @@ class RunState:
             "MAGPIE_BUCKET": BUCKET,
             "MAGPIE_FUNCTION_PREFIX": PREFIX,
             "MAGPIE_CACHE": self.snapshots,
+            "MAGPIE_NEXT_BUNDLE": self.next_bundle,
             "AWS_ENDPOINT_URL": self.aws_url,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,

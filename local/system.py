@@ -25,7 +25,7 @@ from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
 
 WORKERS = tuple(f"{function}-worker" for function in WITH_QUEUES)
-SCHEDULED = {"compaction": 5.0}  # function -> seconds between its invocations
+SCHEDULED = {"compaction": 5.0, "changeover": 1.0}  # function -> seconds between its invocations
 FUNCTIONS = ("api", *WORKERS, *SCHEDULED)
 # Of compaction, where `magpie up` is told nothing else: soon enough to be seen at work.
 _THRESHOLDS = {"MAGPIE_COMPACT_CHANGES": "2000", "MAGPIE_COMPACT_SECONDS": "30"}
@@ -60,21 +60,28 @@ class System:
         tell: Tell,
         engine: str = "compact",
         redis_search: bool = False,
+        next_bundle: str | None = None,
     ) -> list[str]:
         """Start what does not work, and wait until all does. Names of what was started.
 
-        `redis_search`: our Redis has its search module, as it has anyway for the engine `redis`. Raises
-        Unavailable with the end of the log of what did not start.
+        `redis_search`: our Redis has its search module, as it has anyway for the engine `redis`.
+        `next_bundle`: folder of a bundle to change over to, empty for none any more; None: as last time.
+        Raises Unavailable with the end of the log of what did not start.
         """
         self._home.make()
         with self._home.locked():
             state = self._home.run_state()
             self._settle_redis(state, own_redis_url, engine, redis_search or engine == "redis")
+            self._settle_next_bundle(state, next_bundle)
             self._settle_ports(state, wanted_ports)
             started = [*self._bring_up(state, self._redis(state), tell)]
             started += self._bring_up(state, [self._aws(state)], tell)
             queues = resources.ensure(state.aws_url)
-            functions = [*self._workers(state, queues), *self._schedules(state), self._api(state, queues)]
+            functions = [
+                *self._workers(state, queues),
+                *self._schedules(state, queues),
+                self._api(state, queues),
+            ]
             started += self._bring_up(state, functions, tell)
             _send_lost_again(state, queues, "aws" in started, tell)
         return started
@@ -131,6 +138,14 @@ class System:
             stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
         state.own_redis_url, state.engine, state.redis_has_search = own_redis_url, engine, search
 
+    def _settle_next_bundle(self, state: RunState, folder: str | None) -> None:
+        """All functions are told of it when they start."""
+        if folder is None or folder == state.next_bundle:
+            return
+        for name in FUNCTIONS:
+            stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
+        state.next_bundle = folder
+
     def _settle_ports(self, state: RunState, wanted: dict[str, int]) -> None:
         """Ports that are asked for, else those of last time, else free ones."""
         for name, user in (("redis", "redis"), ("aws", "aws"), ("grpc", "api"), ("http", "api")):
@@ -176,7 +191,7 @@ class System:
         yield from self._redis(state)
         yield self._aws(state)
         yield from self._workers(state, None)
-        yield from self._schedules(state)
+        yield from self._schedules(state, None)
         yield self._api(state, None)
 
     def _redis(self, state: RunState) -> list[ProcessSpec]:
@@ -223,14 +238,19 @@ class System:
                 functools.partial(_heartbeat_probe, heartbeat),
             )
 
-    def _schedules(self, state: RunState) -> Iterator[ProcessSpec]:
-        thresholds = {name: os.environ.get(name, value) for name, value in _THRESHOLDS.items()}
+    def _schedules(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
+        environment = state.environment()
+        environment |= {name: os.environ.get(name, value) for name, value in _THRESHOLDS.items()}
+        if queues is not None:
+            environment["MAGPIE_NEXT_QUEUE_URL"] = queues.work[STAGES[0]]  # of pictures to be embedded anew
         for function, seconds in SCHEDULED.items():
+            if function == "changeover" and not state.next_bundle:
+                continue
             heartbeat = self._home.heartbeat(function).resolve()
             yield ProcessSpec(
                 function,
                 [sys.executable, "-m", "local.schedule", function, str(seconds), str(heartbeat)],
-                _ours(state.environment() | thresholds),
+                _ours(environment),
                 functools.partial(_heartbeat_probe, heartbeat, _STALE_SECONDS + schedule.TIMEOUT_SECONDS),
             )
 

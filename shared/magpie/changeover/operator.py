@@ -66,6 +66,11 @@ class ChangeOverOperator:
         self._snapshots = snapshots
         self._reached = reached
 
+    @property
+    def bundles(self) -> list[str]:
+        """Ids of the bundles that this process knows: MAGPIE_BUNDLE's, then MAGPIE_NEXT_BUNDLE's."""
+        return list(self._models)
+
     def start(self, customer: str, to_bundle: str, backlog: int = BACKLOG) -> Progress:
         """Begin to embed a customer's stored pictures with another bundle; searches see nothing of it.
 

@@ -26,6 +26,7 @@ COMMANDS = [
     "probe",
     "replay",
     "compact",
+    "change-over",
 ]
 
 
