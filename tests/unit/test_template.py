@@ -71,10 +71,19 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, statement
 
 
-def test_the_seven_functions_exist_and_their_handlers_are_files() -> None:
+def test_the_eight_functions_exist_and_their_handlers_are_files() -> None:
     assert {function["CodeUri"] for function in FUNCTIONS.values()} == {
         f"functions/{name}/"
-        for name in ("detection", "embedding", "search", "reranking", "api", "probe", "compaction")
+        for name in (
+            "detection",
+            "embedding",
+            "search",
+            "reranking",
+            "api",
+            "probe",
+            "compaction",
+            "changeover",
+        )
     }
     for function in FUNCTIONS.values():
         module, entry = function.get("Handler", GLOBALS["Handler"]).split(".")
@@ -263,14 +272,29 @@ def test_nothing_expires_that_is_not_a_query_photo() -> None:
 
 
 def test_compaction_comes_each_minute_is_not_repeated_and_its_failures_are_told() -> None:
-    function = FUNCTIONS["CompactionFunction"]
+    assert FUNCTIONS["CompactionFunction"]["Timeout"] > BEGINS_WITHIN_SECONDS
+    check_schedule("CompactionFunction")
+
+
+def test_change_overs_send_to_detection_alone_and_their_failures_are_told() -> None:
+    check_schedule("ChangeoverFunction")
+    assert variables(FUNCTIONS["ChangeoverFunction"])["MAGPIE_NEXT_QUEUE_URL"] == {"Ref": "DetectionQueue"}
+    (sends,) = [statement for name, statement in statements() if name == "ChangeoverRole"]
+    assert (sends["Action"], sends["Resource"]) == ("sqs:SendMessage", {"GetAtt": "DetectionQueue.Arn"})
+    next_bundle = variables(FUNCTIONS["ApiFunction"])["MAGPIE_NEXT_BUNDLE"]
+    assert next_bundle == {"If": ["NextBundleInLayer", "/opt/bundles/next", ""]}
+    assert TEMPLATE["Parameters"]["NextBundle"]["Default"] == "off"
+
+
+def check_schedule(name: str) -> None:
+    function = FUNCTIONS[name]
     (event,) = function["Events"].values()
     assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
     assert function["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
-    assert function["Timeout"] > BEGINS_WITHIN_SECONDS
-    (alarm,) = [a for a in of_type("AWS::CloudWatch::Alarm").values() if a["Namespace"] == "AWS/Lambda"]
+    dimensions = [{"Name": "FunctionName", "Value": {"Ref": name}}]
+    alarms = of_type("AWS::CloudWatch::Alarm").values()
+    (alarm,) = [a for a in alarms if a["Namespace"] == "AWS/Lambda" and a["Dimensions"] == dimensions]
     assert alarm["MetricName"] == "Errors"
-    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "CompactionFunction"}}]
     # A lease lasts as long as the function may run: one that is killed fails once in so long.
     assert alarm["Period"] >= function["Timeout"]
 
