@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from magpie.index.filter_terms import OPERATORS, Literal, Mask, Value, value_of
 from magpie.v1.product_pb2 import Product
 
-_ABSENT = -1  # of a text's code and of a flag
+ABSENT = -1  # of a text's code and of a flag
 _NO_ROW = np.iinfo(np.int32).max
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -22,13 +22,12 @@ class _Column:
     """One name's values. Rows are only appended, so that whoever took the arrays keeps a consistent view."""
 
     def __init__(self) -> None:
-        self.codes: NDArray[np.int32] = np.empty(0, np.int32)  # number of the text, _ABSENT: not a text
-        self.members: NDArray[np.int32] = np.empty(
-            0, np.int32
-        )  # numbers of the texts of all sets, in row order
-        self.member_rows: NDArray[np.int32] = np.empty(0, np.int32)  # the row of each, _NO_ROW: not in use
+        self.codes: NDArray[np.int32] = np.empty(0, np.int32)  # number of the text, ABSENT: not a text
+        # Of the texts of all sets, in the order of their rows: number, and row, _NO_ROW where none is yet.
+        self.members: NDArray[np.int32] = np.empty(0, np.int32)
+        self.member_rows: NDArray[np.int32] = np.empty(0, np.int32)
         self.numbers: NDArray[np.float64] = np.empty(0)  # NaN: not a number
-        self.flags: NDArray[np.int8] = np.empty(0, np.int8)  # 0, 1, _ABSENT: not a flag
+        self.flags: NDArray[np.int8] = np.empty(0, np.int8)  # 0, 1, ABSENT: not a flag
         self.code_of: dict[str, int] = {}
         self.rows = 0
         self._member_count = 0
@@ -37,9 +36,9 @@ class _Column:
         stop = self.rows + len(values)
         if stop > len(self.codes):
             capacity = max(stop, 2 * len(self.codes), 64)
-            self.codes = _grown(self.codes, capacity, _ABSENT)
+            self.codes = _grown(self.codes, capacity, ABSENT)
             self.numbers = _grown(self.numbers, capacity, np.nan)
-            self.flags = _grown(self.flags, capacity, _ABSENT)
+            self.flags = _grown(self.flags, capacity, ABSENT)
         for row, value in enumerate(values, self.rows):
             if isinstance(value, str):
                 self.codes[row] = self.code_of.setdefault(value, len(self.code_of))
@@ -55,7 +54,7 @@ class _Column:
         start, stop = self._member_count, self._member_count + len(texts)
         if stop > len(self.members):
             capacity = max(stop, 2 * len(self.members), 64)
-            self.members = _grown(self.members, capacity, _ABSENT)
+            self.members = _grown(self.members, capacity, ABSENT)
             self.member_rows = _grown(self.member_rows, capacity, _NO_ROW)
         self.members[start:stop] = [self.code_of.setdefault(text, len(self.code_of)) for text in texts]
         self.member_rows[start:stop] = row
@@ -68,16 +67,16 @@ class _Column:
             return np.asarray(holds(numbers, value) & ~np.isnan(numbers))  # NaN != value would hold
         if isinstance(value, bool):
             flags = self.flags[:rows]
-            return np.asarray(holds(flags, int(value)) & (flags != _ABSENT))
+            return np.asarray(holds(flags, int(value)) & (flags != ABSENT))
         codes = self.codes[:rows]
         code = self.code_of.get(value, len(self.code_of))  # a text that none has: a code that none has
-        texts = np.asarray(holds(codes, code) & (codes != _ABSENT))
+        texts = np.asarray(holds(codes, code) & (codes != ABSENT))
         has_set, contains = self._sets(code, rows)
         return texts | (contains if operator == "=" else has_set & ~contains)
 
     def exists(self, rows: int) -> Mask:
-        absent = (self.codes[:rows] == _ABSENT) & (self.flags[:rows] == _ABSENT)
-        return np.asarray(~absent | ~np.isnan(self.numbers[:rows])) | self._sets(_ABSENT, rows)[0]
+        absent = (self.codes[:rows] == ABSENT) & (self.flags[:rows] == ABSENT)
+        return np.asarray(~absent | ~np.isnan(self.numbers[:rows])) | self._sets(ABSENT, rows)[0]
 
     def _sets(self, code: int, rows: int) -> tuple[Mask, Mask]:
         """Where there is a set, and where it contains the text with that code."""

@@ -1,42 +1,64 @@
-"""The compact engine, first form: all vectors in process as float32, scanned whole: exact under any filter.
+"""The compact engine: binary codes first, then int8 vectors, exact under any filter.
 
-A customer's table is loaded from Redis when it is first searched, and catches up with the stream of changes
-before every answer: one round trip when nothing changed.
+The snapshot's objects are found in two passes: a scan of all codes by Hamming distance (`code_planes`) gives
+a shortlist, whose int8 vectors tell the cosines. Objects of the fresh layer are few and are compared by their
+float vectors. A filter is evaluated before the scan, so a search under a narrow one scans little.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.index.code_planes import LARGEST, Rows, Words, factors_of, fused_distances, nearest
 from magpie.index.engine import Found, Query, Weights, shares_of
 from magpie.index.filter_terms import Filter
-from magpie.index.object_table import ObjectTable, View
+from magpie.index.layered_table import BaseView, View
+from magpie.index.live_index import LiveIndex
+from magpie.index.object_table import View as FreshView
 from magpie.store.catalogue import Catalogue
+from magpie.store.snapshots import Snapshots
+from magpie.v1.image_pb2 import Box
+from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
 IDENTITY = "identity"  # the space whose vectors travel with candidates, to tell near-duplicates
-_QUERIES_AT_ONCE = 8  # bounds the memory of their similarities to all rows
+SHORTLIST = 400  # objects whose vectors are read, by default
+_READ_AT_ONCE = 65536  # bounds the memory of their vectors where all are
 _GATHER_BELOW = (
-    0.25  # share of the rows under a filter below which copying them out is cheaper than scanning all
+    0.25  # share of the objects under a filter below which copying their codes is cheaper than scanning all
 )
 
-Rows = NDArray[np.intp]
 Similarity = NDArray[np.float32]  # (rows,), cosine
+Shares = Mapping[str, float]
 
 
 class CompactEngine:
-    """Engine over `catalogue`. Thread-safe. Keeps the tables searched last, up to about `capacity_bytes`."""
+    """Engine over `catalogue` and `snapshots`; without these everything is in the fresh layer, and exact.
 
-    def __init__(self, catalogue: Catalogue, capacity_bytes: int = 1 << 30) -> None:
+    Thread-safe. Keeps the indexes searched last, up to about `capacity_bytes`. Of `shortlist` objects a query
+    has the vectors read, at least of four times the limit; None: of all, which is exact but for the rounding
+    to int8, and slow: it is what the recall of the other is measured by.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        snapshots: Snapshots | None = None,
+        capacity_bytes: int = 1 << 30,
+        shortlist: int | None = SHORTLIST,
+    ) -> None:
         self._catalogue = catalogue
+        self._snapshots = snapshots
         self._capacity = capacity_bytes
-        self._tables: OrderedDict[tuple[str, str], _LiveTable] = OrderedDict()
+        self._shortlist = shortlist
+        self._indexes: OrderedDict[tuple[str, str], LiveIndex] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(
@@ -49,34 +71,37 @@ class CompactEngine:
         weights: Weights | None = None,
     ) -> Found:
         """As the port `Engine` says."""
-        view = self._table(customer, bundle).view()
+        view, stale = self._index(customer, bundle).view()
         self._bound_memory()
-        if not view.spaces:
-            self._refuse_other_bundles(customer, bundle)
-            return Found([[] for _ in queries], [])
-        matrices = _query_matrices(queries, {name: v.shape[1] for name, v in view.spaces.items()})
-        shares = None if weights is None else shares_of(weights, view.spaces)
-        results = []
-        named: set[int] = set()  # product rows
-        for rows, similarities in _nearest(view, matrices, view.rows(condition), limit, shares):
-            results.append(_candidates(view, rows, similarities))
-            named.update(view.owner[rows].tolist())
-        return Found(results, [view.columns.products[row] for row in sorted(named)])
+        if not view.dimensions:
+            if not stale:
+                self._refuse_other_bundles(customer, bundle)
+            return Found([[] for _ in queries], [], stale)
+        matrices = _query_matrices(queries, view.dimensions)
+        shares = None if weights is None else shares_of(weights, view.dimensions)
+        shortlist = None if self._shortlist is None else max(self._shortlist, 4 * limit)
+        search = _Search(view, condition, limit, shares, shortlist)
+        results = [
+            search.candidates({space: matrix[row] for space, matrix in matrices.items()})
+            for row in range(len(queries))
+        ]
+        return Found(results, search.products(), stale)
 
-    def _table(self, customer: str, bundle: str) -> _LiveTable:
+    def _index(self, customer: str, bundle: str) -> LiveIndex:
         with self._lock:
-            table = self._tables.get((customer, bundle))
-            if table is None:
-                table = self._tables[customer, bundle] = _LiveTable(self._catalogue, customer, bundle)
-            self._tables.move_to_end((customer, bundle))
-            return table
+            index = self._indexes.get((customer, bundle))
+            if index is None:
+                index = LiveIndex(self._catalogue, self._snapshots, customer, bundle)
+                self._indexes[customer, bundle] = index
+            self._indexes.move_to_end((customer, bundle))
+            return index
 
     def _bound_memory(self) -> None:
-        """Forget the tables that were searched longest ago; never the last one."""
+        """Forget the indexes that were searched longest ago; never the last one."""
         with self._lock:
-            total = sum(table.nbytes for table in self._tables.values())
-            while total > self._capacity and len(self._tables) > 1:
-                _, forgotten = self._tables.popitem(last=False)
+            total = sum(index.nbytes for index in self._indexes.values())
+            while total > self._capacity and len(self._indexes) > 1:
+                _, forgotten = self._indexes.popitem(last=False)
                 total -= forgotten.nbytes
 
     def _refuse_other_bundles(self, customer: str, bundle: str) -> None:
@@ -85,58 +110,6 @@ class CompactEngine:
             raise FailedPrecondition(
                 f"bundle: the index has objects of {', '.join(sorted(others))}, none of {bundle}: index again"
             )
-
-
-class _LiveTable:
-    """A table and its place in the stream of changes."""
-
-    def __init__(self, catalogue: Catalogue, customer: str, bundle: str) -> None:
-        self._catalogue = catalogue
-        self._customer = customer
-        self._bundle = bundle
-        self._table = ObjectTable()
-        self._current: tuple[str, View] | None = None  # place in the stream, and the view at it
-        self._lock = threading.Lock()
-        self.nbytes = 0
-
-    def view(self) -> View:
-        """A view that has every write that returned before the call."""
-        current = self._current
-        if current is not None:
-            cursor, view = current
-            changes = self._catalogue.read_changes(self._customer, self._bundle, cursor)
-            if changes is not None and changes.cursor == cursor:
-                return view
-        with self._lock:
-            self._catch_up()
-            assert self._current is not None
-            return self._current[1]
-
-    def _catch_up(self) -> None:
-        cursor = self._current[0] if self._current else self._load()
-        more = True
-        while more:
-            changes = self._catalogue.read_changes(self._customer, self._bundle, cursor)
-            if changes is None:
-                self._current = None
-                cursor = self._load()
-                continue
-            if changes.cursor != cursor:
-                self._current = None  # should Redis fail before the end, the table is loaded anew
-                self._table.apply(changes.products, changes.objects)
-                cursor = changes.cursor
-            more = changes.more
-        if self._current is None:
-            self._current = (cursor, self._table.view())
-            self.nbytes = self._table.nbytes
-
-    def _load(self) -> str:
-        self._table = ObjectTable()
-        cursor = ""
-        for part in self._catalogue.load(self._customer, self._bundle):
-            self._table.apply(part.products, part.objects)
-            cursor = part.cursor
-        return cursor
 
 
 def _query_matrices(
@@ -157,41 +130,195 @@ def _query_matrices(
     return matrices
 
 
-def _nearest(
-    view: View,
-    queries: Mapping[str, NDArray[np.float32]],
-    rows: Rows | None,
-    limit: int,
-    shares: Mapping[str, float] | None,
-) -> Iterator[tuple[Rows, dict[str, Similarity]]]:
-    """For each query its candidates' rows, and space -> their similarity to it."""
-    scanned = view.spaces
-    if rows is not None and len(rows) < _GATHER_BELOW * len(view.owner):
-        scanned = {space: vectors[rows] for space, vectors in view.spaces.items()}
-    for start in range(0, len(next(iter(queries.values()))), _QUERIES_AT_ONCE):
-        stop = start + _QUERIES_AT_ONCE
-        # (rows, queries), each: this order is the faster one for few queries
-        similarities = {space: scanned[space] @ queries[space][start:stop].T for space in queries}
-        if rows is not None and scanned is view.spaces:
-            similarities = {space: similarity[rows] for space, similarity in similarities.items()}
-        for of_query in zip(*(similarity.T for similarity in similarities.values()), strict=True):
-            if shares is None:
-                found = np.unique(np.concatenate([_largest(similarity, limit) for similarity in of_query]))
-            else:
-                fused = sum(
-                    shares[s] * similarity for s, similarity in zip(similarities, of_query, strict=True)
-                )
-                found = _largest(np.asarray(fused), limit)
-            yield (
-                found if rows is None else rows[found],
-                dict(
-                    zip(
-                        similarities,
-                        (np.clip(similarity[found], -1, 1) for similarity in of_query),
-                        strict=True,
-                    )
-                ),
+@dataclass(frozen=True)
+class _Pool:
+    """Objects that are compared with a query: rows of one layer, and space -> their cosines."""
+
+    rows: Rows
+    similarities: dict[str, Similarity]
+
+
+class _Search:
+    """One search of one view: what its queries share."""
+
+    def __init__(
+        self, view: View, condition: Filter | None, limit: int, shares: Shares | None, shortlist: int | None
+    ) -> None:
+        self._view = view
+        self._limit = limit
+        self._shares = shares
+        self._base = None if view.base is None else _Base(view.base, view.fresh, condition, shortlist)
+        self._fresh = _Fresh(view.fresh, condition)
+        self._named: dict[str, Product] = {}
+
+    def candidates(self, query: Query) -> list[Candidate]:
+        """Of one query: space -> (d,)."""
+        fresh = self._fresh.pool(query)
+        base = None if self._base is None else self._base.pool(query, self._shares)
+        cosines = fresh.similarities
+        if base is not None:
+            cosines = {
+                space: np.concatenate([base.similarities[space], fresh.similarities[space]])
+                if len(fresh.rows)
+                else base.similarities[space]
+                for space in query
+            }
+        chosen = self._chosen(cosines)
+        values = [[float(v) for v in np.clip(cosines[space][chosen], -1, 1)] for space in query]
+        of_base = 0 if base is None else len(base.rows)
+        candidates = []
+        if base is not None and self._base is not None:
+            candidates += self._base.candidates(base.rows[chosen[chosen < of_base]], self._named)
+        candidates += self._fresh.candidates(fresh.rows[chosen[chosen >= of_base] - of_base], self._named)
+        for candidate, *of_candidate in zip(candidates, *values, strict=True):
+            similarity = candidate.similarity  # set one by one: half the time of an update
+            for space, value in zip(query, of_candidate, strict=True):
+                similarity[space] = value
+        return candidates
+
+    def products(self) -> list[Product]:
+        """Those that the candidates so far name."""
+        return list(self._named.values())
+
+    def _chosen(self, cosines: Mapping[str, Similarity]) -> Rows:
+        """Ascending places of the candidates among all that were compared."""
+        if self._shares is None:
+            return np.unique(np.concatenate([_largest(cosine, self._limit) for cosine in cosines.values()]))
+        fused = sum(self._shares[space] * cosine for space, cosine in cosines.items())
+        return np.sort(_largest(np.asarray(fused), self._limit))
+
+
+class _Base:
+    """The snapshot's part of a search."""
+
+    def __init__(
+        self, base: BaseView, fresh: FreshView, condition: Filter | None, shortlist: int | None
+    ) -> None:
+        self._base = base
+        self._fresh = fresh
+        self._snapshot = base.snapshot
+        self._shortlist = shortlist
+        self._rows: Rows | None = None  # those to scan; None: all
+        self._left_out: Rows | NDArray[np.bool_] = base.dead_rows  # of what is scanned
+        if condition is not None:
+            self._filter(base.holds(condition, fresh))
+        self._planes = self._snapshot.planes
+        if self._rows is not None:
+            self._planes = np.stack([plane[self._rows] for plane in self._planes])
+
+    def _filter(self, holds: NDArray[np.bool_]) -> None:
+        """`holds` (P,): for which products."""
+        if holds.all():
+            return
+        products = np.flatnonzero(holds)
+        first = self._snapshot.first
+        starts = first[products].astype(np.intp)
+        counts = first[products + 1] - starts
+        if counts.sum() < _GATHER_BELOW * self._snapshot.objects:
+            ends = np.cumsum(counts)
+            rows = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
+            self._rows = rows if self._base.dead is None else rows[~self._base.dead[rows]]
+            self._left_out = np.empty(0, np.intp)
+        else:
+            left_out = ~holds[self._snapshot.owners]
+            self._left_out = left_out if self._base.dead is None else left_out | self._base.dead
+
+    def pool(self, query: Query, shares: Shares | None) -> _Pool:
+        """The shortlist, with cosines."""
+        if self._shortlist is None:
+            return self._everything(query)
+        words = self._snapshot.words(query)
+        bits = self._snapshot.hash_model.bits
+        bits = {space: bits[space] for space in self._snapshot.dimensions}
+        if shares is None:  # the nearest in each space
+            alone = [{space: float(space == one) for space in bits} for one in bits]
+            rows = np.unique(
+                np.concatenate([self._scan(words, factors_of(of, bits), self._shortlist) for of in alone])
             )
+        else:
+            rows = self._scan(words, factors_of(shares, bits), self._shortlist)
+        vectors = self._snapshot.vectors(self._snapshot.records(rows))
+        return _Pool(rows, {space: vectors[space] @ vector for space, vector in query.items()})
+
+    def _everything(self, query: Query) -> _Pool:
+        """All rows, with cosines."""
+        rows = self._rows
+        if rows is None:
+            scanned = np.ones(self._snapshot.objects, np.bool_)
+            scanned[self._left_out] = False
+            rows = np.flatnonzero(scanned)
+        records = self._snapshot.file.array("records")
+        cosines = {space: np.empty(len(rows), np.float32) for space in query}
+        for first in range(0, len(rows), _READ_AT_ONCE):
+            vectors = self._snapshot.vectors(records[rows[first : first + _READ_AT_ONCE]])
+            for space, vector in query.items():
+                cosines[space][first : first + _READ_AT_ONCE] = vectors[space] @ vector
+        return _Pool(rows, cosines)
+
+    def _scan(self, words: Words, factors: Sequence[tuple[slice, int]], shortlist: int) -> Rows:
+        """Ascending rows of the snapshot."""
+        fused = fused_distances(self._planes, words, factors)
+        fused[self._left_out] = LARGEST
+        found = np.sort(nearest(fused, shortlist))
+        if len(self._left_out):
+            if self._left_out.dtype == np.bool_:
+                found = found[~self._left_out[found]]
+            else:
+                found = found[~np.isin(found, self._left_out)]
+        return found if self._rows is None else self._rows[found]
+
+    def candidates(self, rows: Rows, named: dict[str, Product]) -> list[Candidate]:
+        """Of those rows, without their similarities; their products join `named`."""
+        records = self._snapshot.records(rows)
+        vectors = self._snapshot.vectors(records)
+        identity = vectors.get(IDENTITY)
+        numbers, owners = self._snapshot.image_numbers[rows].tolist(), self._snapshot.owners[rows].tolist()
+        written: dict[int, Product] = {}  # as the snapshot has them: image numbers are of these
+        candidates = []
+        for place, (number, owner, box) in enumerate(
+            zip(numbers, owners, records["box"].tolist(), strict=True)
+        ):
+            product = written.get(owner)
+            if product is None:
+                product = written[owner] = Product.FromString(self._snapshot.product_bytes(owner))
+                if product.id not in named:
+                    named[product.id] = self._base.product(owner, self._fresh) or product
+            candidate = Candidate(product_id=product.id, image_sha256=product.images[number])
+            candidate.box.CopyFrom(Box(x0=box[0], y0=box[1], x1=box[2], y1=box[3]))
+            if identity is not None:
+                candidate.identity = identity[place].tobytes()
+            candidates.append(candidate)
+        return candidates
+
+
+class _Fresh:
+    """The fresh layer's part of a search: exact."""
+
+    def __init__(self, view: FreshView, condition: Filter | None) -> None:
+        self._view = view
+        rows = view.rows(condition)
+        self._rows = np.arange(len(view.owner)) if rows is None else rows
+        self._vectors = view.spaces
+        if rows is not None:
+            self._vectors = {space: vectors[rows] for space, vectors in view.spaces.items()}
+
+    def pool(self, query: Query) -> _Pool:
+        """All rows, with cosines."""
+        if not len(self._rows):
+            return _Pool(self._rows, {space: np.empty(0, np.float32) for space in query})
+        return _Pool(self._rows, {space: self._vectors[space] @ vector for space, vector in query.items()})
+
+    def candidates(self, rows: Rows, named: dict[str, Product]) -> list[Candidate]:
+        """Of those rows, without their similarities; their products join `named`."""
+        identity = self._view.spaces.get(IDENTITY)
+        candidates = []
+        for row in rows.tolist():
+            candidate = Candidate.FromString(self._view.objects[row])  # half the time of the constructor
+            if identity is not None:
+                candidate.identity = identity[row].tobytes()
+            named[candidate.product_id] = self._view.columns.products[self._view.owner[row]]
+            candidates.append(candidate)
+        return candidates
 
 
 def _largest(similarity: Similarity, limit: int) -> Rows:
@@ -199,17 +326,3 @@ def _largest(similarity: Similarity, limit: int) -> Rows:
     if len(similarity) <= limit:
         return np.arange(len(similarity))
     return np.argpartition(similarity, -limit)[-limit:]
-
-
-def _candidates(view: View, rows: Rows, similarities: Mapping[str, Similarity]) -> list[Candidate]:
-    identity = view.spaces.get(IDENTITY)
-    candidates = []
-    for row, *values in zip(rows.tolist(), *(s.tolist() for s in similarities.values()), strict=True):
-        candidate = Candidate.FromString(view.objects[row])  # half the time of the constructor
-        if identity is not None:
-            candidate.identity = identity[row].tobytes()
-        similarity = candidate.similarity  # set one by one: half the time of an update
-        for space, value in zip(similarities, values, strict=True):
-            similarity[space] = value
-        candidates.append(candidate)
-    return candidates

@@ -8,6 +8,7 @@ rebuild once there are more of them than of the others.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from itertools import chain
 
@@ -52,6 +53,10 @@ class ObjectTable:
         self._columns = ProductColumns()
         self._product_row: dict[str, int] = {}  # of the version in force
         self._image_rows: dict[str, dict[str, range]] = {}  # product id -> sha256 -> rows
+        self._digests: dict[
+            tuple[str, str], str
+        ] = {}  # (product id, sha256) -> SHA-1 of the catalogue's value
+        self.rebuilds = 0  # rows have moved so many times
         self._spaces: dict[str, NDArray[np.float32]] = {}  # (capacity, dimension)
         self._owner: NDArray[np.int32] = np.empty(0, np.int32)  # (capacity,)
         self._owner_is_shared = False
@@ -63,6 +68,28 @@ class ObjectTable:
         """Roughly the memory taken."""
         arrays = sum(space.nbytes for space in self._spaces.values()) + self._owner.nbytes
         return arrays + 1024 * (len(self._columns.products) + 64) + 256 * len(self._objects)
+
+    def product_row(self, product_id: str) -> int | None:
+        """Of the version in force; None: it is not here."""
+        return self._product_row.get(product_id)
+
+    def product(self, product_id: str) -> Product | None:
+        """The version in force; None: it is not here."""
+        row = self._product_row.get(product_id)
+        return None if row is None else self._columns.products[row]
+
+    def images(self, product_id: str) -> dict[str, range]:
+        """SHA-256 of each of a product's pictures -> rows of its objects."""
+        return self._image_rows.get(product_id, {})
+
+    def product_ids(self) -> list[str]:
+        """Of the products that are here."""
+        return list(self._product_row)
+
+    @property
+    def digests(self) -> dict[tuple[str, str], str]:
+        """(product id, sha256) -> SHA-1 of the catalogue's value, of every image with objects here."""
+        return self._digests
 
     def apply(self, products: dict[str, bytes | None], objects: dict[tuple[str, str], bytes | None]) -> None:
         """Take over new values; None: gone. Raises FailedPrecondition if vectors do not fit the others."""
@@ -106,6 +133,7 @@ class ObjectTable:
     def _drop_image(self, product_id: str, sha256: str) -> None:
         images = self._image_rows.get(product_id, {})
         rows = images.pop(sha256, None)
+        self._digests.pop((product_id, sha256), None)
         if rows is not None:
             self._own(rows, _NOBODY)
             self._owned -= len(rows)
@@ -133,6 +161,7 @@ class ObjectTable:
                 candidate = Candidate(product_id=product_id, image_sha256=sha256, box=embedded.object.box)
                 self._objects.append(candidate.SerializeToString())
             self._image_rows.setdefault(product_id, {})[sha256] = rows
+            self._digests[product_id, sha256] = _digest(objects[product_id, sha256])
             self._owner[rows.start : rows.stop] = self._product_row[product_id]  # beyond what any view has
             self._owned += len(rows)
 
@@ -165,6 +194,7 @@ class ObjectTable:
 
     def _rebuild(self) -> None:
         """Copy what is alive into new arrays; old views keep the old ones."""
+        self.rebuilds += 1
         live_products = list(self._product_row.items())
         products = self._columns.products
         self._columns, old_products = ProductColumns(), products
@@ -183,3 +213,8 @@ class ObjectTable:
         self._objects = [self._objects[row] for row in kept]
         if not kept:
             self._spaces = {}
+
+
+def _digest(value: bytes) -> str:
+    """What Redis's scripts can compute, too: it tells two values apart, and guards nothing."""
+    return hashlib.sha1(value, usedforsecurity=False).hexdigest()

@@ -9,22 +9,25 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `images` | hash | image -> JSON of state, reason, objects, events: exactly the images that products list |
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
-| `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list |
+| `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
 | `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
 | `attributes` | hash | name and type, as `brand:text` -> how many products have such a value |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
+| `snapshots` | hash | bundle -> generation of its newest snapshot |
 
 An image is `product id NUL sha256`. Every write is one Lua script, so that no other process sees half of it,
 and a late event for a withdrawn image finds nothing to write to. A process keeps a copy by `load`, then by
-`read_changes`.
+`read_changes`. Once an image's objects are in a snapshot, `archive` puts `@GENERATION` in their place: they
+are in the snapshots from that generation on, and Redis is free of them.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ from magpie.v1.product_pb2 import Product
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
 _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
 _SCANNED = 500  # hash fields a call
+_ARCHIVED = 200  # images a call
 _LUA = Path(__file__).with_name("lua")
 
 
@@ -48,9 +52,15 @@ class Changes:
     """What a reader has to take over: the values as they are now, None where there is none any more."""
 
     products: dict[str, bytes | None]  # id -> Product
-    objects: dict[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded
+    objects: dict[tuple[str, str], bytes | None]  # (product id, sha256) -> ObjectsEmbedded, or `archived_in`
     cursor: str  # read on from here; id and time of the last entry, empty: the stream did not exist
     more: bool  # there is more to read
+    generation: int = 0  # of the newest snapshot, 0: there is none
+
+
+def archived_in(value: bytes) -> int | None:
+    """The first snapshot that has an image's objects; None: `value` is the objects themselves."""
+    return int(value[1:]) if value.startswith(b"@") else None
 
 
 class Catalogue:
@@ -63,7 +73,10 @@ class Catalogue:
             client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
             for name in ("upsert_products", "delete_products", "write_objects", "set_state")
         )
-        self._read_changes = client.register_script((_LUA / "read_changes.lua").read_text())
+        self._read_changes, self._archive, self._announce_snapshot, self._count_changes = (
+            client.register_script((_LUA / f"{name}.lua").read_text())
+            for name in ("read_changes", "archive_objects", "announce_snapshot", "count_changes")
+        )
 
     def upsert_products(
         self, customer: str, products: Sequence[Product], bundle: str
@@ -174,7 +187,7 @@ class Catalogue:
         with redis_answers():
             keys = list(self._redis.scan_iter(match=_key("*", "unfinished")))
         for key in keys:
-            customer = key.decode().split("{", 1)[1].split("}", 1)[0]
+            customer = _customer_of(key)
             with redis_answers():
                 images = self._redis.zrangebyscore(key, "-inf", latest)
             for start in range(0, len(images), _SCANNED):
@@ -205,12 +218,12 @@ class Catalogue:
 
         None if the stream no longer reaches back so far, or Redis lost data: load everything again.
         """
-        keys = [_key(customer, "products"), _key(customer, f"objects:{bundle}"), _key(customer, "changes")]
+        names = ("products", f"objects:{bundle}", "changes", "snapshots")
         with redis_answers():
-            answer = self._read_changes(keys, [cursor, _CHANGES_READ])
+            answer = self._read_changes([_key(customer, n) for n in names], [cursor, _CHANGES_READ, bundle])
         if answer is None:
             return None
-        last, more, products, objects = answer
+        last, more, products, objects, generation = answer
         return Changes(
             products={id_.decode(): value for id_, value in zip(products[::2], products[1::2], strict=True)},
             objects={
@@ -219,7 +232,54 @@ class Catalogue:
             },
             cursor=last.decode(),
             more=bool(more),
+            generation=generation,
         )
+
+    def generation(self, customer: str, bundle: str) -> int:
+        """Of the newest snapshot that readers were told of; 0: none."""
+        with redis_answers():
+            return int(self._redis.hget(_key(customer, "snapshots"), bundle) or 0)
+
+    def announce_snapshot(self, customer: str, bundle: str, generation: int) -> None:
+        """Tell readers of a snapshot that lies on S3; an older one never replaces a newer one."""
+        with redis_answers():
+            self._announce_snapshot([_key(customer, "snapshots")], [bundle, generation])
+
+    def forget_snapshots(self, customer: str, bundle: str) -> None:
+        """For a bundle that is dropped."""
+        with redis_answers():
+            self._redis.hdel(_key(customer, "snapshots"), bundle)
+
+    def archive(
+        self, customer: str, bundle: str, generation: int, digests: Mapping[tuple[str, str], str]
+    ) -> int:
+        """Let go of images' objects that the snapshots from `generation` on have. Returns of how many.
+
+        `digests`: (product id, sha256) -> SHA-1 of the value that went into the snapshot, as hexadecimal
+        digits. A value that is another one by now stays.
+        """
+        key = _key(customer, f"objects:{bundle}")
+        archived = 0
+        left = iter(digests)
+        while images := list(islice(left, _ARCHIVED)):
+            arguments: list[Any] = [f"@{generation}"]
+            for image in images:
+                arguments += [_image(*image), digests[image]]
+            with redis_answers():
+                archived += self._archive([key], arguments)
+        return archived
+
+    def count_changes(self, customer: str, cursor: str, limit: int) -> tuple[int, float]:
+        """Entries of the stream after `cursor`, at most `limit`, and the age of the first one in seconds."""
+        with redis_answers():
+            number, since = self._count_changes([_key(customer, "changes")], [cursor, limit])
+        return number, max(0.0, time.time() - int(since) / 1000) if number else 0.0
+
+    def customers(self) -> list[str]:
+        """Everybody who has a catalogue."""
+        with redis_answers():
+            keys = list(self._redis.scan_iter(match=_key("*", "bundles")))
+        return sorted(_customer_of(key) for key in keys)
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
@@ -262,6 +322,10 @@ class Catalogue:
 
 def _key(customer: str, name: str) -> str:
     return f"magpie:{{{customer}}}:{name}"
+
+
+def _customer_of(key: bytes) -> str:
+    return key.decode().split("{", 1)[1].split("}", 1)[0]
 
 
 def _image(product_id: str, sha256: str) -> bytes:
