@@ -10,6 +10,8 @@ SAM ?= 1.170.0
 ARCHITECTURE ?= arm64
 DATA ?=
 NAME ?=
+SIZES ?=
+ENGINES ?=
 TEACHER ?=
 STACK ?= magpie
 
@@ -23,7 +25,7 @@ typed := shared local functions training
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-training proto proto-check proto-release lint format test test-fast demo bench train-default up down status \
+.PHONY: help setup setup-training proto proto-check proto-release lint format test test-fast demo bench bench-index train-default up down status \
 	layer validate lock clean training-image
 
 help: ## This list.
@@ -73,6 +75,9 @@ format: .venv/.develop ## Let ruff mend what it can.
 
 bench: .venv/.develop ## Benchmarks: tables, and .bench/NAME.json. NAME=search runs one.
 	$(bin)/python -m tests.bench $(NAME)
+
+bench-index: .venv/.bench ## Search engines beside each other: docs/index-benchmark.md. SIZES=10000,100000 ENGINES=compact,faiss-flat.
+	$(bin)/python -m tests.bench.index $(if $(SIZES),--sizes $(SIZES)) $(if $(ENGINES),--engines $(ENGINES))
 
 train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=folder TEACHER=detector.onnx. Hours; resumable.
 	@test -n "$$MAGPIE_DATA" -a -n '$(TEACHER)' || { echo 'needs MAGPIE_DATA=folder and TEACHER=detector.onnx'; exit 1; }
@@ -153,6 +158,10 @@ training-image: ## Build the training job's image and push it to the registry of
 
 .venv/.develop: .venv/.training
 	$(pip) --constraint constraints.txt --editable '.[local,train,test]'
+	@touch $@
+
+.venv/.bench: .venv/.develop
+	$(pip) --constraint constraints.txt --editable '.[local,train,test,bench]'
 	@touch $@
 
 # buf is published on npm. Without npm its checks are left out, except in CI, where they must run.

@@ -9,15 +9,20 @@ import click
 
 from local.commands import (
     attributes,
+    change_over,
+    compact,
     config,
     delete,
     down,
+    duplicates,
     evaluate,
     index,
     key,
     parked,
+    probe,
     replay,
     search,
+    similar,
     status,
     up,
 )
@@ -54,7 +59,25 @@ def magpie(home: Path) -> None:
     """
 
 
-for command in (up, down, status, index, search, attributes, evaluate, config, delete, key, parked, replay):
+for command in (
+    up,
+    down,
+    status,
+    index,
+    search,
+    similar,
+    duplicates,
+    attributes,
+    evaluate,
+    config,
+    delete,
+    key,
+    parked,
+    probe,
+    replay,
+    compact,
+    change_over,
+):
     magpie.add_command(command.command)
 
 

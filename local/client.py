@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,11 +12,13 @@ import grpc
 import urllib3
 
 from magpie.errors import MagpieError
-from magpie.services.visual_search import MAX_PHOTO_BYTES
+from magpie.services.search_request import MAX_PHOTO_BYTES
 from magpie.v1.catalog_pb2 import CreateUploadRequest
 from magpie.v1.catalog_pb2_grpc import CatalogServiceStub
+from magpie.v1.duplicates_pb2_grpc import DuplicateServiceStub
 from magpie.v1.image_pb2 import Image
 from magpie.v1.ranking_config_pb2_grpc import RankingConfigServiceStub
+from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
 from magpie.v1.visual_search_pb2_grpc import VisualSearchServiceStub
 from magpie.vision.decode import sniff
 
@@ -58,6 +61,7 @@ class Client:
         self._patience = patience
         self._http = urllib3.PoolManager(maxsize=16, timeout=CALL_SECONDS, retries=False)
         self.catalog = CatalogServiceStub(self._channel)
+        self.duplicates = DuplicateServiceStub(self._channel)
         self.ranking_configs = RankingConfigServiceStub(self._channel)
         self.visual_search = VisualSearchServiceStub(self._channel)
 
@@ -74,6 +78,15 @@ class Client:
                     raise CallFailed(code.name, error.details() or "") from error
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def pages(self, request: SearchRequest, *, all_pages: bool = True) -> Iterator[SearchResponse]:
+        """The answer to a search, then its further pages. Raises CallFailed."""
+        page = self.call(self.visual_search.Search, request)
+        yield page
+        while all_pages and page.next_page_token:
+            following = SearchRequest(page_token=page.next_page_token)
+            page = self.call(self.visual_search.Search, following)
+            yield page
 
     def upload(self, data: bytes, product_id: str = "") -> str:
         """Put a picture of a product, or a query photo, into the bucket; its upload key.

@@ -32,10 +32,10 @@ def key_of(home: Home, customer: str) -> str:
     return key
 
 
-def reading(home: Home, customer: str) -> Client:
+def reading(home: Home, customer: str, patience: float = 0.0) -> Client:
     """A client of a customer that exists. Raises FailedPrecondition if no system runs, CallFailed."""
     state = System(home).running()
-    return Client(state.grpc_address, known_key(home, customer))
+    return Client(state.grpc_address, known_key(home, customer), patience)
 
 
 def writing(home: Home, customer: str, patience: float = 0.0) -> Client:

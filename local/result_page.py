@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
-from PIL import Image, ImageOps
+from PIL import Image
 
-from local.client import UploadFailed
+from local.page import PICTURE_SIDE, data_uri, picture, template
 from magpie.v1.image_pb2 import Box
 from magpie.v1.visual_search_pb2 import SearchResponse
 from magpie.vision.decode import decode
 
-STAGES = ("detection", "embedding", "search", "reranking", "total")
+STAGES = ("detection", "embedding", "lookup", "search", "reranking", "total")
 PHOTO_SIDE = 1280  # px, longer side
-HIT_SIDE = 320
 # Told apart by those who see colours differently, on light and on dark ground (Okabe and Ito, 2008).
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2")
 
@@ -28,12 +24,6 @@ def render(photo: Path, response: SearchResponse, customer: str, fetch: Callable
     Raises UndecodableImage if the photo is none.
     """
     pixels = Image.fromarray(decode(photo.read_bytes(), PHOTO_SIDE).pixels)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     objects = [
         {
             "number": number,
@@ -41,14 +31,14 @@ def render(photo: Path, response: SearchResponse, customer: str, fetch: Callable
             "label": "whole image" if found.object.whole_image else found.object.label,
             "score": found.object.score,
             "box": _percent(found.object.box),
-            "crop": _data_uri(_region(pixels, found.object.box), HIT_SIDE),
+            "crop": data_uri(_region(pixels, found.object.box), PICTURE_SIDE),
             "hits": [
                 {
                     "product_id": hit.product_id,
                     "title": hit.title or hit.product_id,
                     "score": hit.score,
                     "probability": hit.probability if hit.HasField("probability") else None,
-                    "picture": _picture(hit.image_url, fetch),
+                    "picture": picture(hit.image_url, fetch),
                     "stands_for": list(hit.stands_for),
                     "reasons": _bars(hit.reasons),
                 }
@@ -57,8 +47,8 @@ def render(photo: Path, response: SearchResponse, customer: str, fetch: Callable
         }
         for number, found in enumerate(response.objects, start=1)
     ]
-    return environment.get_template("result_page.html.j2").render(
-        photo=_data_uri(pixels, PHOTO_SIDE),
+    return template("result_page.html.j2").render(
+        photo=data_uri(pixels, PHOTO_SIDE),
         name=photo.name,
         customer=customer,
         objects=objects,
@@ -103,25 +93,3 @@ def _region(pixels: Image.Image, box: Box) -> Image.Image:
             max(int(box.y0 * height) + 1, round(box.y1 * height)),
         )
     )
-
-
-def _picture(url: str, fetch: Callable[[str], bytes]) -> str:
-    if not url:
-        return ""
-    try:
-        data = fetch(url)
-    except UploadFailed:
-        return ""
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.draft("RGB", (2 * HIT_SIDE, 2 * HIT_SIDE))
-        upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    ground = Image.new("RGBA", upright.size, "white")
-    return _data_uri(Image.alpha_composite(ground, upright).convert("RGB"), HIT_SIDE)
-
-
-def _data_uri(picture: Image.Image, side: int) -> str:
-    small = picture.copy()
-    small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

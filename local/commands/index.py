@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from local.catalogue_file import read_catalogue
+from local.commands import migrate
 from local.commands.options import (
     customer_option,
     examples,
@@ -23,12 +25,26 @@ from local.home import Home
 from local.indexing import PATIENCE_SECONDS, IndexReport, index
 
 
+class _OrMigrate(click.Command):
+    """`magpie index CATALOGUE`, and beside it `magpie index migrate`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """That of the command that is meant. A folder of that name is `./migrate`."""
+        if args[:1] == [migrate.command.name]:
+            return migrate.command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
 @click.command(
     "index",
+    cls=_OrMigrate,
     epilog=examples(
         "magpie index catalogue.csv --customer my-shop",
         "magpie index pictures/ --customer my-shop",
         "magpie index catalogue.csv --customer my-shop --json > report.json",
+        "magpie index migrate --help   # from one search engine to the other",
     ),
 )
 @click.argument("catalogue", type=click.Path(path_type=Path, exists=True), metavar="CATALOGUE.csv|FOLDER")

@@ -5,48 +5,24 @@ The engine answers in every space and checks Redis for changes first; faiss look
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import faiss
 import numpy as np
-import redis
 
-from local import ports, redis_server
-from local.process import ProcessSpec, start, stop
 from magpie.index.compact import CompactEngine
 from magpie.index.filter import parse
 from magpie.settings import Settings
 from magpie.store.catalogue import Catalogue
 from magpie.vision.bundle import Bundle
 from tests.bench.harness import measure, report
+from tests.bench.own_services import redis_of_our_own
 from tests.bench.stock import fill
 
 SIZES = (1_000, 10_000, 100_000)
 LIMIT = 100  # candidates a space
 FILTER = "category = 'Juice' and price < 20"
-
-
-@contextmanager
-def redis_of_our_own() -> Iterator[redis.Redis]:
-    """A fresh server on a free port, ended and forgotten afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        port = ports.free_port()
-        url = f"redis://127.0.0.1:{port}/0"
-        command = redis_server.command(port, Path(folder))
-        spec = ProcessSpec("redis", command, {}, lambda: redis_server.probe(url))
-        running = start(spec, Path(folder) / "redis.log")
-        try:
-            while redis_server.probe(url):
-                time.sleep(0.05)
-            with redis.Redis.from_url(url) as client:
-                yield client
-        finally:
-            stop(running, 10)
 
 
 def main() -> None:

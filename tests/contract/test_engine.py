@@ -23,6 +23,9 @@ from magpie.index.engine import Engine, Found, Query, Weights
 from magpie.index.filter import parse
 from magpie.index.filter_terms import Filter
 from magpie.index.hash_model import Coder, HashModel
+from magpie.index.redis_engine import RedisEngine
+from magpie.index.redis_schema import VectorIndex
+from magpie.index.search_server import SearchServer
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
 from magpie.store.snapshots import Snapshots
@@ -38,7 +41,7 @@ Vectors = dict[str, NDArray[np.float32]]
 Key = tuple[str, str, float]  # product, sha256, the box's left edge
 
 
-@pytest.fixture(params=["compact", "compacted"])
+@pytest.fixture(params=["compact", "compacted", "redis", "redis-cluster"])
 def new_engine(request: pytest.FixtureRequest, redis_client: redis.Redis, tmp_path: Path) -> NewEngine:
     """Makes engines over one and the same catalogue, as processes of their own would have them."""
     match request.param:
@@ -50,6 +53,17 @@ def new_engine(request: pytest.FixtureRequest, redis_client: redis.Redis, tmp_pa
             return lambda: Compacted(
                 Catalogue(redis_client), Snapshots(s3, bucket, tmp_path / str(next(folders)))
             )
+        case "redis" | "redis-cluster" as kind:
+            # A server of its own, which no flush of the catalogue's reaches.
+            if kind == "redis":
+                urls = [str(request.getfixturevalue("search_url"))]
+            else:
+                urls = list(request.getfixturevalue("search_cluster_urls"))
+            for url in urls:
+                with connect(url) as client:
+                    client.flushall()
+            flat = VectorIndex("flat")
+            return lambda: RedisEngine(Catalogue(redis_client), SearchServer(urls[0], flat))
     raise ValueError(request.param)
 
 
@@ -375,7 +389,11 @@ def test_an_answer_is_of_one_moment_while_others_write(
 
     def reader() -> None:
         for _ in range(60):
-            answer = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
+            try:
+                answer = engine.find("shop", BUNDLE, [vectors], parse("price >= 0"), 1000)
+            except Exception as error:
+                failures.append(repr(error))
+                return
             found = sorted(candidate.product_id for candidate in answer.results[0])
             if found != sorted(ids) or len({product.price for product in answer.products}) != 1:
                 failures.append(f"{found} {answer.products}")

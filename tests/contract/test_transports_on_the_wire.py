@@ -42,6 +42,7 @@ from magpie.rpc.lambda_channel import LambdaChannel
 from magpie.rpc.lambda_server import LambdaServer
 from magpie.rpc.local_channel import LocalChannel
 from magpie.rpc.registry import ServicerRegistry
+from magpie.rpc.status import RETRY_AFTER_SECONDS
 from magpie.v1 import (
     catalog_pb2_grpc,
     detection_pb2_grpc,
@@ -84,6 +85,7 @@ ERRORS = [
     errors.Unavailable("Redis does not answer"),
     errors.DeadlineExceeded("took too long"),
     errors.Unimplemented("not yet"),
+    errors.FilterMismatch("prize < 3", 0, "no product has it: did you mean `price`?"),
 ]
 
 
@@ -129,6 +131,7 @@ def scalar(each: FieldDescriptor, seed: int) -> Any:
         FieldDescriptor.CPPTYPE_DOUBLE: seed / 7,
         FieldDescriptor.CPPTYPE_INT32: seed % 100_000,
         FieldDescriptor.CPPTYPE_INT64: 2**40 + seed,
+        FieldDescriptor.CPPTYPE_UINT64: 2**63 + seed,
     }[each.cpp_type]
 
 
@@ -444,7 +447,7 @@ def test_the_contract_covers_every_generated_service() -> None:
     package = descriptor_pool.Default().FindFileContainingSymbol("magpie.v1.VisualSearchService").package
     assert package == "magpie.v1"
     assert len(GENERATED) == 7
-    assert len(METHODS) == 14
+    assert len(METHODS) == 16
     assert not any(method.client_streaming or method.server_streaming for method in METHODS.values())
 
 
@@ -758,6 +761,43 @@ def test_errors_are_connects_json(system: System) -> None:
     assert status == 404
     assert answered["content-type"] == "application/json"
     assert json.loads(body) == {"code": "not_found", "message": str(ERRORS[4])}
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_only_what_is_unavailable_comes_with_advice_when_to_try_again(system: System, url: bool) -> None:
+    send = system.transports["url json"].send if url else system.http  # type: ignore[attr-defined]
+    for index, error in enumerate(ERRORS):
+        headers = {"content-type": "application/json", **caller("connect json", test_raise=str(index))}
+        status, answered, _ = send("POST", SEARCH, headers, b"{}")
+        unavailable = error.code == "UNAVAILABLE"
+        assert (status == 503) == unavailable
+        assert answered.get("retry-after") == (str(RETRY_AFTER_SECONDS) if unavailable else None)
+
+
+def test_a_grpc_client_with_a_retry_policy_waits_as_advised(system: System) -> None:
+    """The policy alone would try again at once; the server's advice is a second."""
+    policy = {
+        "maxAttempts": 2,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    with grpc.insecure_channel(
+        system.grpc_address, options=[("grpc.service_config", config), ("grpc.enable_retries", 1)]
+    ) as channel:
+        transport = Stubs(channel)
+        for index, seconds in ((4, 0.0), (7, 0.9 * RETRY_AFTER_SECONDS)):
+            before, start = len(system.echo.seen), time.monotonic()
+            failed = failure(
+                lambda index=index: transport.call(  # type: ignore[misc]
+                    SEARCH, SearchRequest(), caller("native", test_raise=str(index))
+                )
+            )
+            assert failed.code.name == ERRORS[index].code
+            assert len(system.echo.seen) - before == 2
+            assert time.monotonic() - start >= seconds
 
 
 def test_a_plain_json_call_needs_nothing_else(system: System) -> None:

@@ -20,7 +20,8 @@ from local.home import Home
 from magpie.v1.catalog_pb2 import GetIngestStatusRequest, ImageStatus
 from tests.e2e.conftest import LocalSystem, Shop, make_shop
 
-PROCESSES = ("redis", "aws", "detection-worker", "embedding-worker", "search-worker", "api")
+WORKERS = ("detection-worker", "embedding-worker", "search-worker", "probe-worker")
+PROCESSES = ("redis", "aws", *WORKERS, "compaction", "api")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_a_photo_finds_its_product(local_system: LocalSystem, shop: Shop) -> Non
 def test_the_form_of_a_search(local_system: LocalSystem, shop: Shop) -> None:
     photo = shop.photo(shop.products[0])
     found = local_system.json("search", photo, "--customer", "shop", "-k", "3", "--explain")
-    assert set(found) == {"query_id", "objects", "timings_ms"}
+    assert set(found) == {"query_id", "objects", "timings_ms", "next_page_token"}
     assert {"detection", "embedding", "search", "reranking", "total"} <= set(found["timings_ms"])
     for object_ in found["objects"]:
         assert set(object_) == {"box", "label", "score", "hits", "facets"}
@@ -70,6 +71,26 @@ def test_a_box_and_a_filter(local_system: LocalSystem, shop: Shop) -> None:
     (object_,) = found["objects"]
     assert object_["box"] == pytest.approx([0.1, 0.2, 0.9, 0.95], abs=1e-4)
     assert sorted(hit["product_id"] for hit in object_["hits"]) == sorted(shop.products[10:])
+
+
+def test_boxes_pages_and_what_is_similar(local_system: LocalSystem, shop: Shop) -> None:
+    photo = shop.photo(shop.products[0])
+    boxes = ("--box", "0.1,0.2,0.9,0.95", "--box", "0,0,1,1")
+    found = local_system.json("search", photo, "--customer", "shop", *boxes, "-k", "14")
+    assert [len(object_["hits"]) for object_ in found["objects"]] == [14, 14]
+    first = local_system.json("search", photo, "--customer", "shop", *boxes, "-k", "9")
+    second = local_system.json("search", "--customer", "shop", "--page", first["next_page_token"])
+    assert second["next_page_token"] == ""
+    whole = local_system.json("search", photo, "--customer", "shop", *boxes, "-k", "3", "--all-pages")
+    for row in (0, 1):
+        hits = first["objects"][row]["hits"] + second["objects"][row]["hits"]
+        assert hits == found["objects"][row]["hits"] == whole["objects"][row]["hits"]
+    arguments = ("similar", shop.products[0], "--customer", "shop", "--weight", "similar=1", "--explain")
+    (object_,) = local_system.json(*arguments, "-k", "20")["objects"]
+    assert sorted(hit["product_id"] for hit in object_["hits"]) == sorted(shop.products[1:])
+    assert {term for hit in object_["hits"] for term in hit["reasons"]} == {"similar"}
+    refused = local_system.run("similar", "none", "--customer", "shop")
+    assert refused.stderr.startswith("error: NOT_FOUND: product_id: there is no product 'none'")
 
 
 def test_a_filter_that_does_not_parse(local_system: LocalSystem, shop: Shop) -> None:
@@ -130,6 +151,33 @@ def test_deleted_products_are_gone_and_can_come_back(local_system: LocalSystem, 
     report = local_system.json("index", shop.catalogue, "--customer", "deleting")
     assert (report["indexed"], report["unchanged"]) == (1, 4)
     assert id_ in local_system.hits(photo, "deleting")
+
+
+def test_a_compacted_index_answers_as_before_and_forgets_what_is_deleted(
+    local_system: LocalSystem, tmp_path: Path
+) -> None:
+    shop = make_shop(tmp_path, 6, first_seed=400)
+    local_system.json("index", shop.catalogue, "--customer", "compacted")
+    photo, first = shop.photo(shop.products[0]), shop.products[0]
+    before = local_system.hits(photo, "compacted")
+    (entry,) = local_system.json("compact", "--customer", "compacted", "--force")["indexes"]
+    assert entry["outcome"] in ("compacted", "unchanged")  # by its own schedule it may have been faster
+    after = local_system.hits(photo, "compacted")
+    assert (after[0], sorted(after)) == (before[0], sorted(before))
+    (index,) = [i for i in local_system.json("status")["indexes"] if i["customer"] == "compacted"]
+    assert index["generation"] >= 1
+    assert index["changes"] == 0
+    local_system.json("delete", first, "--customer", "compacted")
+    rest = local_system.hits(photo, "compacted")
+    assert sorted(rest) == sorted(shop.products[1:])
+    local_system.json("compact", "--customer", "compacted", "--force")
+    for _ in range(2):
+        assert local_system.hits(photo, "compacted") == rest
+        os.kill(local_system.pids()["api"], signal.SIGKILL)
+        assert local_system.json("up")["started"] == ["api"]
+    result = local_system.run("compact", "--customer", "nobody-at-all")
+    assert result.returncode == 1
+    assert "magpie index" in result.stderr
 
 
 def test_a_bad_picture_fails_alone(local_system: LocalSystem, tmp_path: Path) -> None:

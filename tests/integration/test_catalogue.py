@@ -126,9 +126,30 @@ def test_an_image_that_is_no_longer_listed_never_comes_back(catalogue: Catalogue
     assert [(c, s.product_id) for c, s in catalogue.unfinished()] == [("shop", "p1")]
 
 
+def test_a_fingerprint_is_kept_with_its_image(catalogue: Catalogue) -> None:
+    catalogue.upsert_products("shop", [Product(id="p1", images=[A, B])], BUNDLE)
+    asked = [("p1", A), ("p1", B), ("p2", A)]
+    event = embedded(image("p1", A))
+    catalogue.write_objects(event)  # of a release that made none
+    assert catalogue.fingerprints("shop", asked) == [None, None, None]
+    event.fingerprint.perceptual_hash = 2**63
+    for product_id in ("p1", "p2"):  # the second is not listed
+        event.image.product_id = product_id
+        catalogue.write_objects(event)
+    assert catalogue.fingerprints("shop", asked) == [event.fingerprint, None, None]
+    catalogue.write_objects(embedded(image("p1", A)))  # one that was long on its way takes nothing away
+    assert catalogue.fingerprints("shop", asked) == [event.fingerprint, None, None]
+    catalogue.upsert_products("shop", [Product(id="p1", images=[B])], BUNDLE)
+    catalogue.upsert_products("shop", [Product(id="p1", images=[A])], BUNDLE)
+    assert catalogue.fingerprints("shop", asked) == [None, None, None]
+    assert catalogue.fingerprints("shop", []) == []
+
+
 def test_deleting_a_product_leaves_no_key_behind(catalogue: Catalogue, redis_client: redis.Redis) -> None:
     catalogue.upsert_products("shop", [Product(id="p1", images=[A, B])], BUNDLE)
-    catalogue.write_objects(embedded(image("p1", A)))
+    event = embedded(image("p1", A))
+    event.fingerprint.SetInParent()
+    catalogue.write_objects(event)
     catalogue.write_objects(embedded(image("p1", A), bundle="next@1"))
     assert sorted(catalogue.bundles("shop")) == [BUNDLE, "next@1"]
     catalogue.delete_products("shop", ["p1"])

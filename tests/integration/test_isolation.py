@@ -11,7 +11,7 @@ from magpie.index.compact import CompactEngine
 from magpie.store.catalogue import Catalogue
 from magpie.v1.catalog_pb2 import ImageStatus
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
-from magpie.v1.image_pb2 import EmbeddedObject, Vector
+from magpie.v1.image_pb2 import EmbeddedObject, Fingerprint, Vector
 from magpie.v1.product_pb2 import Product
 
 BUNDLE = "default@1"
@@ -25,6 +25,7 @@ def embedded(customer: str) -> ObjectsEmbedded:
         image=IngestedImage(event_id=customer, customer=customer, product_id="p", sha256="a"),
         objects=[EmbeddedObject(vectors=[Vector(space="identity", values=VECTOR.tobytes())])],
         bundle=BUNDLE,
+        fingerprint=Fingerprint(perceptual_hash=len(customer)),
     )
 
 
@@ -37,6 +38,8 @@ def everything_of(customer: str, catalogue: Catalogue, engine: CompactEngine) ->
         [status for owner, status in catalogue.unfinished() if owner == customer],
         catalogue.bundles(customer),
         catalogue.attributes(customer),
+        catalogue.fingerprints(customer, [("p", "a")]),
+        catalogue.walk(customer, 0, 10),
     )
 
 
@@ -77,5 +80,5 @@ def test_every_key_of_a_customer_is_on_one_node_of_a_cluster(redis_client: redis
     catalogue.upsert_products("shop", [Product(id="p", images=["a", "b"])], BUNDLE)
     catalogue.write_objects(embedded("shop"))
     keys: list[bytes] = list(redis_client.scan_iter())
-    assert len(keys) == 9
+    assert len(keys) == 10
     assert all(key.startswith(b"magpie:{shop}:") for key in keys)

@@ -14,9 +14,11 @@ from google.protobuf import json_format
 
 from local.ports import free_port
 from magpie.errors import FailedPrecondition, Unavailable
-from magpie.ingest.parking import REDRIVEN, STAGES, ParkedEvent, Parking
+from magpie.ingest.parking import REDRIVEN, WITH_QUEUES, ParkedEvent, Parking
+from magpie.probe import message
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage, ObjectsDetected, ObjectsEmbedded
 from magpie.v1.image_pb2 import DetectedObject
+from magpie.v1.probe_pb2 import SampledSearch
 
 SHA256 = "a" * 64
 
@@ -30,7 +32,7 @@ def prefix() -> str:
 def urls(sqs: Any, prefix: str) -> Iterator[dict[str, str]]:
     """Queue name without its prefix -> URL. Each work queue gives up a message after one delivery."""
     found = {}
-    for stage in STAGES:
+    for stage in WITH_QUEUES:
         parked = found[f"{stage}-parked"] = sqs.create_queue(QueueName=f"{prefix}-{stage}-parked")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=parked, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
@@ -138,12 +140,13 @@ def test_replay_moves_each_event_to_its_own_queue(parking: Parking, sqs: Any, ur
         "detection": body_of(ImageUploaded(image=image())),
         "embedding": body_of(ObjectsDetected(image=image(), objects=[DetectedObject(label="x")])),
         "search": body_of(ObjectsEmbedded(image=image(), bundle="default@1")),
+        "probe": message.body_of(SampledSearch(customer="shop")),
     }
     for stage, body in sent.items():
         park(sqs, urls[f"{stage}-parked"], body, reason="Redis does not answer")
     assert sorted(event.stage for event in parking.replay()) == sorted(sent)
-    assert [left_in(sqs, urls[f"{stage}-parked"]) for stage in STAGES] == [0, 0, 0]
-    assert {stage: bodies(sqs, urls[stage]) for stage in STAGES} == {
+    assert [left_in(sqs, urls[f"{stage}-parked"]) for stage in WITH_QUEUES] == [0, 0, 0, 0]
+    assert {stage: bodies(sqs, urls[stage]) for stage in WITH_QUEUES} == {
         stage: [body] for stage, body in sent.items()
     }
     assert parking.replay() == []

@@ -8,6 +8,7 @@ import redis
 
 from magpie.errors import FilterSyntax, InvalidArgument, Unauthenticated
 from magpie.index.compact import CompactEngine
+from magpie.index.stored_vectors import CatalogueVectors
 from magpie.rpc.context import CallContext
 from magpie.services.search import SearchServicer
 from magpie.store.catalogue import Catalogue
@@ -28,7 +29,7 @@ def catalogue(redis_client: redis.Redis) -> Catalogue:
 
 @pytest.fixture
 def servicer(catalogue: Catalogue) -> SearchServicer:
-    return SearchServicer(CompactEngine(catalogue), catalogue)
+    return SearchServicer(CompactEngine(catalogue), catalogue, CatalogueVectors(catalogue))
 
 
 def embedded(*values: float) -> EmbeddedObject:

@@ -11,6 +11,8 @@ import pytest
 
 from magpie.bootstrap import Application
 from magpie.errors import FailedPrecondition
+from magpie.index.compact import CompactEngine
+from magpie.index.redis_engine import RedisEngine
 from magpie.ranking.bundled_configs import path_of, write
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.local_channel import LocalChannel
@@ -50,6 +52,19 @@ def application(bundle: Path) -> Application:
     return Application(Settings.from_environment({"MAGPIE_BUNDLE": str(bundle)}))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("", CompactEngine), ("compact", CompactEngine), ("redis", RedisEngine)]
+)
+def test_the_engine_is_a_setting(bundle: Path, name: str, kind: type) -> None:
+    settings = Settings.from_environment({"MAGPIE_BUNDLE": str(bundle), "MAGPIE_ENGINE": name})
+    assert type(Application(settings).engine) is kind
+
+
+def test_another_engine_is_refused() -> None:
+    with pytest.raises(FailedPrecondition, match="MAGPIE_ENGINE must be `compact` or `redis`, got 'faiss'"):
+        Settings.from_environment({"MAGPIE_ENGINE": "faiss"})
+
+
 def reranking(app: Application) -> RerankingServiceStub:
     registry = ServicerRegistry()
     add_RerankingServiceServicer_to_server(app._reranking(), registry.server)
@@ -80,7 +95,7 @@ def test_hits_get_their_probability_and_the_customers_cut_off(bundle: Path) -> N
     assert {hit.product_id: hit.probability for hit in plain.hits} == pytest.approx(
         {id_: 1 / (1 + np.exp(-value)) for id_, value in sigmoid.items()}
     )
-    fitted = app.ranking_configs._before_the_first_put("shop")
+    fitted = app.ranking_configs._before_the_first_put("shop", "")
     (cut,) = stub.Rerank(request(fitted), metadata=METADATA).results
     assert [hit.product_id for hit in cut.hits] == ["a", "b", "c"]
     fitted.min_probability = 0.65

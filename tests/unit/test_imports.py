@@ -1,7 +1,7 @@
 """Imports run one way. This walks them (not by importing: by reading) and holds the rule.
 
-functions, local -> bootstrap -> services -> rpc, store, index, vision, ranking, ingest, evaluation, synthesis
--> domain. Training takes its part of the library and meets no function.
+functions, local -> bootstrap -> changeover -> services -> rpc, store, index, vision, ranking, ingest,
+evaluation, synthesis -> domain. Training takes its part of the library and meets no function.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ LIBRARY = ROOT / "shared" / "magpie"
 
 # What nothing else may lie below: the value types and the errors.
 DOMAIN = {"magpie.errors", "magpie.geometry", "magpie.v1"}
-ROOMS = ("rpc", "store", "index", "vision", "ranking", "ingest", "evaluation", "synthesis", "tables")
+ROOMS = (
+    "rpc", "store", "index", "vision", "ranking", "duplicates", "ingest", "probe", "evaluation", "synthesis",
+    "tables",
+)  # fmt: skip
 ADAPTERS = {f"magpie.{room}" for room in ROOMS}
 # Each room, and what of ours it may import besides itself.
 ALLOWED = {
@@ -27,8 +30,11 @@ ALLOWED = {
     "magpie.v1": set(),
     **dict.fromkeys(ADAPTERS, DOMAIN | ADAPTERS),
     "magpie.services": DOMAIN | ADAPTERS,
+    "magpie.changeover": DOMAIN | ADAPTERS | {"magpie.services"},
     "magpie.telemetry": {"magpie.errors", "magpie.rpc"},
-    "magpie.bootstrap": DOMAIN | ADAPTERS | {"magpie.services", "magpie.settings", "magpie.telemetry"},
+    "magpie.bootstrap": DOMAIN
+    | ADAPTERS
+    | {"magpie.services", "magpie.changeover", "magpie.settings", "magpie.telemetry"},
     "functions": {"magpie.bootstrap", "magpie.errors", "magpie.settings"},
     "local": {"magpie", "functions"},
     "training": {"magpie.errors", "magpie.geometry", "magpie.vision", "magpie.ranking", "magpie.synthesis"}
@@ -36,7 +42,7 @@ ALLOWED = {
     "layer": set(),
 }
 # The pure rooms: arithmetic on values, no AWS, no Redis, no gRPC.
-PURE_ROOMS = ("geometry", "errors", "ranking", "evaluation", "synthesis", "tables")
+PURE_ROOMS = ("geometry", "errors", "ranking", "duplicates", "evaluation", "synthesis", "tables")
 PURE = tuple(f"magpie.{room}" for room in PURE_ROOMS)
 OUTSIDE_WORLD = {"boto3", "botocore", "redis", "grpc", "connectrpc", "aws_lambda_powertools", "onnxruntime"}
 TRAIN_ONLY = {"torch", "torchvision", "pytorch_metric_learning", "efficientnet_lite_pytorch", "onnx"}

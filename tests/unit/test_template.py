@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import email
+import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from magpie.index.compaction_round import BEGINS_WITHIN_SECONDS
+from magpie.telemetry import ProbeMetrics
 from training.job.entry import FAILED, TRY_AGAIN, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES_WITH_QUEUES = ("Detection", "Embedding", "Search")
+STAGES_WITH_QUEUES = ("Detection", "Embedding", "Search", "Probe")
 
 
 class CloudFormationLoader(yaml.SafeLoader):
@@ -67,9 +71,19 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, statement
 
 
-def test_the_five_functions_exist_and_their_handlers_are_files() -> None:
+def test_the_eight_functions_exist_and_their_handlers_are_files() -> None:
     assert {function["CodeUri"] for function in FUNCTIONS.values()} == {
-        f"functions/{stage}/" for stage in ("detection", "embedding", "search", "reranking", "api")
+        f"functions/{name}/"
+        for name in (
+            "detection",
+            "embedding",
+            "search",
+            "reranking",
+            "api",
+            "probe",
+            "compaction",
+            "changeover",
+        )
     }
     for function in FUNCTIONS.values():
         module, entry = function.get("Handler", GLOBALS["Handler"]).split(".")
@@ -126,7 +140,7 @@ def test_events_flow_from_the_bucket_through_every_stage() -> None:
         assert parking == {"Ref": f"{stage}ParkedQueue"}
 
 
-@pytest.mark.parametrize("stage", STAGES_WITH_QUEUES)
+@pytest.mark.parametrize("stage", (*STAGES_WITH_QUEUES, "Api"))
 def test_a_function_may_send_exactly_where_its_settings_point(stage: str) -> None:
     sends = [
         target["GetAtt"].removesuffix(".Arn")
@@ -187,14 +201,102 @@ def test_every_parked_queue_has_an_alarm() -> None:
     watched = {
         alarm["Dimensions"][0]["Value"]["GetAtt"].removesuffix(".QueueName")
         for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["Namespace"] == "AWS/SQS"
     }
     assert watched == set(QUEUES) - set(WORK_QUEUES)
 
 
-def test_search_and_api_start_from_a_snapshot() -> None:
+def test_the_recall_alarm_watches_what_the_probe_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    ProbeMetrics().recall("shop", 0.5, 0.9)
+    blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    alarm = of_type("AWS::CloudWatch::Alarm")["LowRecallAlarm"]
+    (reported,) = [blob for blob in blobs if alarm["MetricName"] in blob]
+    (directive,) = reported["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == alarm["Namespace"]
+    # CloudWatch knows a metric by all of its dimensions.
+    assert directive["Dimensions"] == [[dimension["Name"] for dimension in alarm["Dimensions"]]]
+    assert [reported[d["Name"]] for d in alarm["Dimensions"]] == [d["Value"] for d in alarm["Dimensions"]]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
+    assert reported[alarm["MetricName"]] == [0.9]
+
+
+def test_searches_are_sampled_wherever_the_search_stage_runs() -> None:
+    sampling = {name for name, f in FUNCTIONS.items() if "MAGPIE_PROBE_QUEUE_URL" in variables(f)}
+    assert sampling == {"SearchFunction", "ApiFunction"}
+    assert variables(FUNCTIONS["ApiFunction"])["MAGPIE_PROBE_RATE"] == {"Ref": "ProbeRate"}
+
+
+def test_search_and_api_start_from_a_snapshot_unless_they_have_a_larger_disk() -> None:
+    assert TEMPLATE["Parameters"]["IndexDiskMiB"]["Default"] == 512
+    assert TEMPLATE["Conditions"]["SnapStartOffered"] == {"Equals": [{"Ref": "IndexDiskMiB"}, 512]}
     for name in ("SearchFunction", "ApiFunction"):
-        assert FUNCTIONS[name]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+        offered = {"If": ["SnapStartOffered", "PublishedVersions", "None"]}
+        assert FUNCTIONS[name]["SnapStart"] == {"ApplyOn": offered}
+        assert FUNCTIONS[name]["EphemeralStorage"] == {"Size": {"Ref": "IndexDiskMiB"}}
         assert FUNCTIONS[name]["AutoPublishAlias"]
+
+
+def granted(role: str, key: str) -> set[str]:
+    """What a role may do with the bucket's object `key`."""
+    return {
+        action
+        for name, statement in statements()
+        if name == role
+        for action in as_list(statement["Action"])
+        for target in as_list(statement["Resource"])
+        if fnmatch(key, str(target.get("Sub", "")).removeprefix("${Bucket.Arn}/"))
+    }
+
+
+def test_compaction_writes_indexes_and_sees_nothing_else_of_a_customer() -> None:
+    index, picture = "customers/shop/index/default@1/1.snapshot", "customers/shop/catalogue/p/0"
+    change = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+    assert granted("CompactionRole", index) == change
+    assert granted("CompactionRole", picture) == set()
+    for role in ("SearchRole", "ProbeRole"):
+        assert granted(role, index) == {"s3:GetObject"}
+        assert granted(role, picture) == set()
+    assert "s3:GetObject" in granted("ApiRole", index)
+    # Else a missing pointer reads as forbidden.
+    for role in ("SearchRole", "ProbeRole", "ApiRole", "CompactionRole"):
+        (lists,) = [s for name, s in statements() if name == role and s["Action"] == "s3:ListBucket"]
+        assert lists["Resource"] == {"GetAtt": "Bucket.Arn"}
+        assert "Condition" not in lists
+
+
+def test_nothing_expires_that_is_not_a_query_photo() -> None:
+    (bucket,) = of_type("AWS::S3::Bucket").values()
+    for rule in bucket["LifecycleConfiguration"]["Rules"]:
+        if set(rule) - {"Id", "Status", "AbortIncompleteMultipartUpload"}:
+            assert rule["TagFilters"] == [{"Key": "magpie-kind", "Value": "query"}], rule["Id"]
+
+
+def test_compaction_comes_each_minute_is_not_repeated_and_its_failures_are_told() -> None:
+    assert FUNCTIONS["CompactionFunction"]["Timeout"] > BEGINS_WITHIN_SECONDS
+    check_schedule("CompactionFunction")
+
+
+def test_change_overs_send_to_detection_alone_and_their_failures_are_told() -> None:
+    check_schedule("ChangeoverFunction")
+    assert variables(FUNCTIONS["ChangeoverFunction"])["MAGPIE_NEXT_QUEUE_URL"] == {"Ref": "DetectionQueue"}
+    (sends,) = [statement for name, statement in statements() if name == "ChangeoverRole"]
+    assert (sends["Action"], sends["Resource"]) == ("sqs:SendMessage", {"GetAtt": "DetectionQueue.Arn"})
+    next_bundle = variables(FUNCTIONS["ApiFunction"])["MAGPIE_NEXT_BUNDLE"]
+    assert next_bundle == {"If": ["NextBundleInLayer", "/opt/bundles/next", ""]}
+    assert TEMPLATE["Parameters"]["NextBundle"]["Default"] == "off"
+
+
+def check_schedule(name: str) -> None:
+    function = FUNCTIONS[name]
+    (event,) = function["Events"].values()
+    assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
+    assert function["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    dimensions = [{"Name": "FunctionName", "Value": {"Ref": name}}]
+    alarms = of_type("AWS::CloudWatch::Alarm").values()
+    (alarm,) = [a for a in alarms if a["Namespace"] == "AWS/Lambda" and a["Dimensions"] == dimensions]
+    assert alarm["MetricName"] == "Errors"
+    # A lease lasts as long as the function may run: one that is killed fails once in so long.
+    assert alarm["Period"] >= function["Timeout"]
 
 
 TRAINING = {name: resource for name, resource in TEMPLATE["Resources"].items() if name.startswith("Training")}

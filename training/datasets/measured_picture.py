@@ -20,8 +20,8 @@ from PIL import Image
 
 from magpie.errors import UndecodableImage
 from magpie.vision.decode import decode
+from magpie.vision.perceptual_hash import SIDE, perceptual_hash, shrunk
 from magpie.vision.quality import quality
-from training.datasets.perceptual_hash import SIDE, perceptual_hash
 
 QUALITY_SIDE = 256  # px, longer side: sharpness compares between pictures of one size only
 COLOUR_SIDE = 8  # px
@@ -56,7 +56,7 @@ def measure(path: Path) -> Measured:
     pixels = np.asarray(image)
     measured = quality(pixels)
     luma = np.asarray(image.convert("L"))
-    small = _shrunk(photo.pixels, SIDE, "L")
+    small = shrunk(photo.pixels, SIDE, "L")
     return Measured(
         sha256=photo.sha256,
         width=photo.width,
@@ -66,7 +66,7 @@ def measure(path: Path) -> Measured:
         white=round(float((luma >= WHITE).mean()), 4),
         phash=perceptual_hash(small),
         luma=small.tobytes(),
-        colour=_shrunk(photo.pixels, COLOUR_SIDE, "RGB").tobytes(),
+        colour=shrunk(photo.pixels, COLOUR_SIDE, "RGB").tobytes(),
     )
 
 
@@ -108,11 +108,6 @@ def measure_all(
 def pixels_of(values: bytes, *shape: int) -> NDArray[np.uint8]:
     """`luma` or `colour` as an array."""
     return np.frombuffer(values, np.uint8).reshape(shape)
-
-
-def _shrunk(pixels: NDArray[np.uint8], side: int, mode: str) -> NDArray[np.uint8]:
-    image = Image.fromarray(np.ascontiguousarray(pixels)).convert(mode)
-    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
 def _key(path: Path) -> str:

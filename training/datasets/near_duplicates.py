@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from magpie.vision.colour_difference import largest_differences
+from magpie.vision.perceptual_hash import SIDE, distances
 from training.datasets.measured_picture import COLOUR_SIDE, Measured, pixels_of
-from training.datasets.perceptual_hash import SIDE, distances
 
 MAX_BITS = 10  # of 64 that may differ
 MIN_CORRELATION = 0.97  # of luma, at 32 x 32
@@ -95,13 +96,9 @@ def correlations(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[
 
 
 def _same_colours(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(n, d, 3) and (n, d, 3) RGB -> (n,), by the farthest of the d parts."""
-    difference = some.astype(np.float32) - others  # of the colours is that of their luma and chroma: linear
-    luma = difference @ np.array([0.299, 0.587, 0.114], np.float32)  # (n, d), ITU-R BT.601
-    blue, red = 0.564 * (difference[..., 2] - luma), 0.713 * (difference[..., 0] - luma)
-    near = (np.abs(luma) <= MAX_LUMA) & (np.abs(blue) <= MAX_CHROMA) & (np.abs(red) <= MAX_CHROMA)
-    result: NDArray[np.bool_] = near.all(axis=1)
-    return result
+    """(n, d, 3) and (n, d, 3) RGB -> (n,)."""
+    luma, chroma = largest_differences(some, others)
+    return (luma <= MAX_LUMA) & (chroma <= MAX_CHROMA)
 
 
 class _Joined:

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 
 from magpie.errors import InvalidArgument
-from training.evaluation.result import SetResult
-from training.recipe_file import nearest
-from training.release.significance import (
+from magpie.evaluation.significance import (
     Differences,
     bootstrap_interval,
     detectable_difference,
     holm,
     sign_flip_p,
 )
+from training.evaluation.result import SetResult
+from training.recipe_file import nearest
 
 # Whether the nearest is right, and whether the first ten are in a good order.
 METRICS = ("recall@1", "ndcg@10")

@@ -23,9 +23,9 @@ class _Column:
 
     def __init__(self) -> None:
         self.codes: NDArray[np.int32] = np.empty(0, np.int32)  # number of the text, ABSENT: not a text
-        # Of the texts of all sets, in the order of their rows: number, and row, _NO_ROW where none is yet.
+        # Numbers of the texts of all sets, in row order.
         self.members: NDArray[np.int32] = np.empty(0, np.int32)
-        self.member_rows: NDArray[np.int32] = np.empty(0, np.int32)
+        self.member_rows: NDArray[np.int32] = np.empty(0, np.int32)  # the row of each, _NO_ROW: not in use
         self.numbers: NDArray[np.float64] = np.empty(0)  # NaN: not a number
         self.flags: NDArray[np.int8] = np.empty(0, np.int8)  # 0, 1, ABSENT: not a flag
         self.code_of: dict[str, int] = {}

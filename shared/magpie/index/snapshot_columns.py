@@ -1,10 +1,9 @@
 """Attribute columns of a snapshot, mapped from its file: what `filter_terms.Columns` asks for.
 
 Of each name, where a product has a value of that type at all: `columns.NAME.codes` int32, the number of a
-text in `columns.NAME.texts.*`, a TextDictionary; `.numbers` float64; `.flags` int8. A column has a row a
-product, (P,), or where most products have no such value, only those of `columns.NAME.KIND.rows` (K,).
-Sets are in `columns.NAME.members` (K,) int32: the number of each text of each set, in the row that
-`columns.NAME.members.rows` says.
+text in `columns.NAME.texts.*`, a TextDictionary; `.members` int32, such numbers of all texts of sets;
+`.numbers` float64; `.flags` int8. A column has a row a product, (P,), or, of sets and where most products
+have no such value, a row for each of `columns.NAME.KIND.rows` (K,).
 """
 
 from __future__ import annotations
@@ -44,19 +43,17 @@ class SnapshotColumns:
         number = self._number(name, value)
         texts = self._where(name, "codes", lambda codes: holds(codes, number) & (codes != ABSENT))
         contains = self._where(name, "members", lambda members: members == number)
-        return texts | (contains if operator == "=" else self._has_set(name) & ~contains)
+        return texts | (contains if operator == "=" else self._where(name, "members", _any) & ~contains)
 
     def exists(self, name: str) -> Mask:
         """Where there is a value."""
         if name == "id":
             return np.ones(self._products, np.bool_)
         there = self._where(name, "numbers", lambda numbers: ~np.isnan(numbers))
+        there |= self._where(name, "members", _any)
         for kind in ("codes", "flags"):
             there |= self._where(name, kind, lambda values: values != ABSENT)
-        return there | self._has_set(name)
-
-    def _has_set(self, name: str) -> Mask:
-        return self._where(name, "members", lambda members: np.ones(len(members), np.bool_))
+        return there
 
     def _where(self, name: str, kind: str, test: Callable[[NDArray[Any]], Mask]) -> Mask:
         section = f"columns.{name}.{kind}"
@@ -86,3 +83,7 @@ class SnapshotColumns:
         if row is not None:
             mask[row] = True
         return ~mask if operator == "!=" and isinstance(value, str) else mask
+
+
+def _any(values: NDArray[Any]) -> Mask:
+    return np.ones(len(values), np.bool_)

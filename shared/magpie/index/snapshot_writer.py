@@ -124,18 +124,22 @@ class _Column:
 
     def __init__(self) -> None:
         self._number_of: dict[str, int] = {}  # of a text, in the order that they come
-        kinds = {"codes": "i", "numbers": "d", "flags": "b", "members": "i"}
-        self._rows = {kind: array("i") for kind in kinds}
-        self._values: dict[str, Any] = {kind: array(code) for kind, code in kinds.items()}
+        self._values: dict[str, Any] = {
+            "codes": array("i"),
+            "members": array("i"),
+            "numbers": array("d"),
+            "flags": array("b"),
+        }
+        self._rows = {kind: array("i") for kind in self._values}
 
     def append(self, row: int, value: Value) -> None:
         if isinstance(value, str):
             self._append("codes", row, self._number(value))
-        elif isinstance(value, bool):
-            self._append("flags", row, value)
         elif isinstance(value, frozenset):
             for text in sorted(value):  # equal products make equal files
                 self._append("members", row, self._number(text))
+        elif isinstance(value, bool):
+            self._append("flags", row, value)
         else:
             self._append("numbers", row, value)
 
@@ -147,12 +151,12 @@ class _Column:
         self._values[kind].append(value)
 
     def write(self, file: SectionWriter, name: str, products: int) -> None:
-        numbers = self._write_texts(file, f"{name}.texts")
+        numbers = self._write_texts(file, f"{name}.texts") if self._number_of else None
         for kind, taken in self._values.items():
             values, rows = np.array(taken), np.array(self._rows[kind])
             if not len(values):
                 continue
-            if kind in ("codes", "members"):
+            if numbers is not None and kind in ("codes", "members"):
                 values = numbers[values]
             if kind != "members" and len(values) > _DENSE_ABOVE * products:
                 dense = np.full(products, np.nan if kind == "numbers" else ABSENT, values.dtype)
@@ -165,8 +169,6 @@ class _Column:
     def _write_texts(self, file: SectionWriter, name: str) -> NDArray[np.int32]:
         """Returns the number that each text has in the file."""
         texts = in_order(self._number_of)
-        if not texts:
-            return np.empty(0, np.int32)
         for part, values in TextDictionary.of_ordered(texts).arrays().items():
             file.add(f"{name}.{part}", values)
         numbers = np.empty(len(texts), np.int32)

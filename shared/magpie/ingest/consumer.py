@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 
 from magpie.errors import InvalidArgument, MagpieError, Unavailable
 from magpie.ingest.events import image_uploaded
+from magpie.ingest.parking_queue import ParkingQueue
 from magpie.rpc.context import TRACE_ID, CallContext
 from magpie.rpc.registry import ServicerRegistry
 from magpie.store.aws_connection import aws_answers
@@ -33,7 +34,6 @@ from magpie.v1.catalog_pb2 import ImageStatus
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage, ObjectsDetected, ObjectsEmbedded
 
 REMEMBERED_SECONDS = 15 * 60
-_REASON_CHARACTERS = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class EventConsumer:
         self._step = step
         self._registry = registry
         self._sqs = sqs
-        self._queues = queues
+        self._next_url = queues.next_url
+        self._parking = ParkingQueue(sqs, queues.parking_url, queues.max_receives)
         self._ledger = ledger
         self._done = done
 
@@ -128,7 +129,7 @@ class EventConsumer:
         def with_deadline(message: Message, image: IngestedImage) -> str:
             seconds = lambda_context.get_remaining_time_in_millis() / 1000
             context = CallContext.of_call([(TRACE_ID, image.trace_id)], seconds, image.customer)
-            key = {"method": self._step.method, "event_id": image.event_id}
+            key = {"method": self._step.method, "event_id": image.event_id, "bundle": image.bundle}
             try:
                 return remembered(key=key, message=message, context=context)
             except InWorkElsewhere:
@@ -172,16 +173,14 @@ class EventConsumer:
         return event
 
     def _forward(self, answer: str) -> None:
-        if self._queues.next_url:
+        if self._next_url:
             with aws_answers("the next queue"):
-                self._sqs.send_message(QueueUrl=self._queues.next_url, MessageBody=answer)
+                self._sqs.send_message(QueueUrl=self._next_url, MessageBody=answer)
 
     def _failed(self, record: Mapping[str, Any], image: IngestedImage, error: MagpieError) -> bool:
         """Retry what may succeed later; park the rest, and what failed too often. False: deliver again."""
         attempts = int(record["attributes"]["ApproximateReceiveCount"])
-        park = bool(self._queues.parking_url) and (
-            not error.retryable or attempts >= self._queues.max_receives
-        )
+        park = self._parking.is_for(error, attempts)
         _log.warning(
             "%s failed: attempt %d, %s, product %r, image %s: %s",
             self._step.method, attempts, "parked" if park else "to be tried again",
@@ -189,7 +188,7 @@ class EventConsumer:
         )  # fmt: skip
         try:
             if park:
-                self._park(record["body"], error, attempts)
+                self._parking.park(record["body"], error, attempts)
             if image.customer:
                 state = ImageStatus.STATE_FAILED if park else self._step.state
                 self._ledger.set_state(image, state, str(error))
@@ -197,20 +196,3 @@ class EventConsumer:
             _log.warning("not parked or not entered, left to the queue: %s", worse)
             return False
         return park
-
-    def _park(self, body: str, error: MagpieError, attempts: int) -> None:
-        texts = {"reason": str(error), "code": error.code, "attempts": str(attempts)}
-        with aws_answers("the parking queue"):
-            self._sqs.send_message(
-                QueueUrl=self._queues.parking_url,
-                MessageBody=body,
-                MessageAttributes={
-                    name: {"DataType": "String", "StringValue": _attribute(text)}
-                    for name, text in texts.items()
-                },
-            )
-
-
-def _attribute(text: str) -> str:
-    """SQS refuses control characters and empty values."""
-    return "".join(c if c.isprintable() else " " for c in text[:_REASON_CHARACTERS]) or "-"

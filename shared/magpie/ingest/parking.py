@@ -15,10 +15,12 @@ from google.protobuf import json_format
 
 from magpie.errors import InvalidArgument
 from magpie.ingest.events import image_uploaded
+from magpie.probe.message import search_of
 from magpie.store.aws_connection import aws_answers
 from magpie.v1.events_pb2 import IngestedImage
 
-STAGES = ("detection", "embedding", "search")
+STAGES = ("detection", "embedding", "search")  # of the ingest, in its order
+WITH_QUEUES = (*STAGES, "probe")  # every function that works behind a queue
 REDRIVEN = "moved by the queue after its last delivery: the function never answered, see its log"
 _HELD_SECONDS = 300  # a message that was received is hidden from others for so long
 _BATCH = 10  # SQS's limit
@@ -28,7 +30,7 @@ _BATCH = 10  # SQS's limit
 class ParkedEvent:
     """An event that waits for somebody."""
 
-    stage: str  # of STAGES: whose queue it comes from
+    stage: str  # of WITH_QUEUES: whose queue it comes from
     reason: str
     code: str  # name of the gRPC status; empty if the queue moved it
     attempts: int  # 0: unknown, the queue moved it
@@ -60,7 +62,7 @@ class Parking:
     def parked(self, customer: str = "", product_id: str = "") -> list[ParkedEvent]:
         """All parked events, or one customer's, or one product's; oldest first. They stay parked."""
         found = []
-        for stage in STAGES:
+        for stage in WITH_QUEUES:
             queue = self._url(f"{stage}-parked")
             messages = list(self._receive(stage, queue))
             self._release(queue, messages)
@@ -74,7 +76,7 @@ class Parking:
         """
         selects = _selects(customer, product_id)
         sent = []
-        for stage in STAGES:
+        for stage in WITH_QUEUES:
             parking, queue = self._url(f"{stage}-parked"), self._url(stage)
             messages = list(self._receive(stage, parking))
             left = [message for message in messages if not selects(message.event)]
@@ -128,7 +130,7 @@ def _event(stage: str, message: dict[str, Any]) -> ParkedEvent:
     attributes = {
         name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()
     }
-    image = _image(message["Body"])
+    image = _sampled(message["Body"]) if stage == "probe" else _image(message["Body"])
     return ParkedEvent(
         stage=stage,
         reason=attributes.get("reason", REDRIVEN),
@@ -139,6 +141,14 @@ def _event(stage: str, message: dict[str, Any]) -> ParkedEvent:
         sha256=image.sha256,
         since=int(message["Attributes"]["SentTimestamp"]) / 1000,
     )
+
+
+def _sampled(body: str) -> IngestedImage:
+    """A sampled search is of a customer and of no image."""
+    try:
+        return IngestedImage(customer=search_of(body).customer)
+    except InvalidArgument:
+        return IngestedImage()
 
 
 def _image(body: str) -> IngestedImage:

@@ -88,6 +88,11 @@ class Calibration:
         exponent = np.clip(slope * np.asarray(similarity, np.float64) + intercept, -30.0, 30.0)
         return np.asarray(1.0 / (1.0 + np.exp(-exponent)), np.float64)
 
+    def highest(self, space: str) -> float:
+        """The largest probability that any category's curve gives, at a similarity of 1. Raises KeyError."""
+        categories = ["", *self._rows[space][0]]
+        return float(self.probability(space, np.ones(len(categories)), categories).max())
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         values = asdict(self)

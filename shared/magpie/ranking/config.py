@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from google.protobuf.json_format import MessageToDict
 
@@ -64,6 +64,18 @@ def validate(config: RankingConfig, spaces: Collection[str], *, calibrated: bool
     return checked
 
 
+def check_weights(weights: Mapping[str, float], spaces: Collection[str], field: str) -> None:
+    """Raises InvalidArgument, naming `field`, unless all are of these spaces, at least 0, and one more."""
+    for space, weight in weights.items():
+        name = f"{field}['{space}']"
+        if space not in spaces:
+            raise InvalidArgument(name, f"no such space; the bundle has {', '.join(sorted(spaces))}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise InvalidArgument(name, f"must be finite and at least 0, got {weight}")
+    if not any(weights.values()):
+        raise InvalidArgument(field, "at least one must be greater than 0")
+
+
 def _check_fusion(fusion: Fusion, spaces: Collection[str]) -> None:
     if fusion.method not in Fusion.Method.values():
         raise InvalidArgument("fusion.method", f"unknown method {fusion.method}")
@@ -72,14 +84,7 @@ def _check_fusion(fusion: Fusion, spaces: Collection[str]) -> None:
     if not fusion.weights:
         known = {space: weight for space, weight in DEFAULT_WEIGHTS.items() if space in spaces}
         fusion.weights.update(known or dict.fromkeys(spaces, 1.0))
-    for space, weight in fusion.weights.items():
-        field = f"fusion.weights['{space}']"
-        if space not in spaces:
-            raise InvalidArgument(field, f"no such space; the bundle has {', '.join(sorted(spaces))}")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InvalidArgument(field, f"must be finite and at least 0, got {weight}")
-    if not any(fusion.weights.values()):
-        raise InvalidArgument("fusion.weights", "at least one must be greater than 0")
+    check_weights(fusion.weights, spaces, "fusion.weights")
     if fusion.method == Fusion.METHOD_RRF and fusion.rrf_k == 0:
         fusion.rrf_k = RRF_K
     if fusion.rrf_k and not (math.isfinite(fusion.rrf_k) and fusion.rrf_k >= 1):

@@ -1,14 +1,16 @@
 """Candidates to hits, in the one fixed order.
 
 filter -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants -> near-duplicates
+-> what earlier pages have shown
 
 The cut-offs come before the grouping: a variant that passes is shown, though a better ranked one does not.
+What was shown comes last: it takes part in all else, so that a page goes on where the one before it ended.
 Facets count what passes the cut-offs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,28 +36,32 @@ def rank(
     *,
     calibration: Calibration | None = None,
 ) -> list[Hit]:
-    """The hits of `hit_list`."""
-    return list(hit_list(config, candidates, products, limit, explain, calibration=calibration).hits)
+    """The hits alone of `rank_page`, of the first page."""
+    return list(rank_page(config, candidates, products, limit, explain, calibration=calibration).hits)
 
 
-def hit_list(
+def rank_page(
     config: RankingConfig,
     candidates: Sequence[Candidate],
     products: Mapping[str, Product],
     limit: int,
     explain: bool = False,
     *,
+    shown: Collection[str] = frozenset(),
     calibration: Calibration | None = None,
     group_by: str = "",
     facets: Sequence[str] = (),
 ) -> HitList:
     """The best `limit` products, best first; ties go to the smaller product id.
 
+    No hit is one of the products `shown`, nor stands for one: a group of variants is shown once, whichever of
+    them leads it by now.
+
     `config` is validated (`ranking.config.validate`); `products` holds every product that a candidate names.
     With a calibration each hit has its probability: that of the product's largest similarity in `identity`,
     whichever of its objects has the best score. `group_by` names texts, each of which is shown once, in place
     of the config's `group_variants`; `facets` names what is counted among the products that pass the filter
-    and the cut-offs.
+    and the cut-offs, on whatever page.
     """
     allowed = set(products)
     if config.filter:
@@ -78,6 +84,7 @@ def hit_list(
     order = np.lexsort((product_of, -scores))
     _, first = np.unique(product_of[order], return_index=True)
     best_first = [int(row) for row in order[np.sort(first)]]
+    of_all = len(best_first)
     if config.HasField("min_score"):
         best_first = [row for row in best_first if scores[row] >= config.min_score]
     probabilities = None  # (P,)
@@ -88,6 +95,7 @@ def hit_list(
             sure = probabilities >= config.min_probability
             best_first = [row for row in best_first if sure[product_of[row]]]
 
+    cut_off = of_all - len(best_first)
     passed = {row: products[candidates[row].product_id] for row in best_first}
     stands_for: dict[int, list[int]] = {row: [] for row in best_first}
     group_by = group_by or ("group" if config.group_variants else "")
@@ -97,7 +105,8 @@ def hit_list(
         stands_for = _merge_near_duplicates(candidates, stands_for, config.near_duplicate_similarity)
 
     hits = []
-    for row in list(stands_for)[:limit]:
+    new = [row for row in stands_for if not _was_shown(candidates, (row, *stands_for[row]), shown)]
+    for row in new[:limit]:
         candidate = candidates[row]
         hit = Hit(
             product_id=candidate.product_id,
@@ -113,7 +122,12 @@ def hit_list(
             hit.reasons.extend(_space_reasons(config.fusion, spaces, similarities[row], shares[row]))
             hit.reasons.extend(_boost_reasons(config, boosts[product_of[row]]))
         hits.append(hit)
-    return HitList(hits=hits, facets=[count_facet(name, list(passed.values())) for name in facets])
+    return HitList(
+        hits=hits,
+        more=len(new) > limit,
+        cut_off=cut_off,
+        facets=[count_facet(name, list(passed.values())) for name in facets],
+    )
 
 
 def _shares(
@@ -180,6 +194,10 @@ def _merge_near_duplicates(
             other for place in joined for other in (rows[place], *stands_for[rows[place]])
         ]
     return merged
+
+
+def _was_shown(candidates: Sequence[Candidate], rows: Sequence[int], shown: Collection[str]) -> bool:
+    return bool(shown) and any(candidates[row].product_id in shown for row in rows)
 
 
 def _space_reasons(

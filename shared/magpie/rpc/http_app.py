@@ -23,7 +23,7 @@ from magpie.rpc.auth import Authenticator
 from magpie.rpc.context import CallContext
 from magpie.rpc.native_server import MAX_MESSAGE_BYTES
 from magpie.rpc.registry import Method, ServicerRegistry
-from magpie.rpc.status import details
+from magpie.rpc.status import RETRY_AFTER_SECONDS, details
 
 StartResponse = Callable[..., Any]
 # A 4 MB photo grows by a third in JSON.
@@ -53,7 +53,8 @@ class HttpApp:
         """One request."""
 
         def respond(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            return start_response(status, [*headers, *self._cors], *rest)
+            advice = [("retry-after", str(RETRY_AFTER_SECONDS))] if status.startswith("503") else []
+            return start_response(status, [*headers, *advice, *self._cors], *rest)
 
         if environ["REQUEST_METHOD"] == "OPTIONS":
             respond("204 No Content", [])

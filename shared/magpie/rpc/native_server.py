@@ -13,7 +13,7 @@ from magpie.errors import MagpieError, Unavailable
 from magpie.rpc.auth import Authenticator
 from magpie.rpc.context import CallContext
 from magpie.rpc.registry import ServicerRegistry
-from magpie.rpc.status import details, status_code
+from magpie.rpc.status import RETRY_AFTER_SECONDS, details, status_code
 
 MAX_MESSAGE_BYTES = 5 * 2**20  # a 4 MB photo and its request
 
@@ -65,6 +65,8 @@ class _RegistryHandler(grpc.GenericRpcHandler):
                 context = CallContext.of_call(metadata, _timeout(call), customer)
                 return self._registry.invoke_bytes(path, body, context)
             except MagpieError as error:
+                if isinstance(error, Unavailable):  # what gRPC's own retry policies go by
+                    call.set_trailing_metadata((("grpc-retry-pushback-ms", str(1000 * RETRY_AFTER_SECONDS)),))
                 call.abort(status_code(error), details(error))
                 raise AssertionError("abort raises") from error
 

@@ -44,14 +44,15 @@ Observer = Callable[[str, CallContext], AbstractContextManager[None]]
 
 
 @contextmanager
-def _unobserved(_path: str, _context: CallContext) -> Iterator[None]:
+def unobserved(_path: str, _context: CallContext) -> Iterator[None]:
+    """Calls leave no trace."""
     yield
 
 
 class ServicerRegistry:
     """Methods by path. `observe` wraps every call (logs, metrics)."""
 
-    def __init__(self, observe: Observer = _unobserved) -> None:
+    def __init__(self, observe: Observer = unobserved) -> None:
         self.methods: dict[str, Method] = {}
         self._observe = observe
 

@@ -24,6 +24,7 @@ _BY_CODE: dict[str, type[errors.MagpieError]] = {
 }
 
 
+RETRY_AFTER_SECONDS = 1  # what callers are advised when something is UNAVAILABLE
 _LONGEST = 600  # characters, each up to 12 bytes in a header
 
 

@@ -14,6 +14,7 @@ from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
 from magpie.vision.crop_store import CropStore
 from magpie.vision.decode import Photo
 from magpie.vision.detector import Detection
+from magpie.vision.fingerprint import fingerprint
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import Pixels, crops
 
@@ -53,7 +54,7 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
         customer = context.require_customer()
         if not 0 <= request.max_objects <= MAX_OBJECTS:
             raise InvalidArgument("max_objects", f"must lie in [1, {MAX_OBJECTS}], got {request.max_objects}")
-        asked = box_of(request.box, "box") if request.HasField("box") else None
+        asked = _asked(request)
         photo = open_photo(request.image, customer, self._photos)
         if asked:
             found = self._query_policy.asked(asked)
@@ -68,7 +69,7 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
             image=image_pb2.Image(sha256=photo.sha256),
             width=photo.width,
             height=photo.height,
-            objects=_messages(found, nothing_found=asked is None and not detections),
+            objects=_messages(found, nothing_found=not asked and not detections),
         )
 
     def DetectUploaded(  # type: ignore[override]  # our context on every transport
@@ -81,7 +82,9 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
         found = self._catalogue_policy.objects(detections)
         self._keep(customer, photo, [detection.box for detection in found])
         return events_pb2.ObjectsDetected(
-            image=request.image, objects=_messages(found, nothing_found=not detections)
+            image=request.image,
+            objects=_messages(found, nothing_found=not detections),
+            fingerprint=fingerprint(photo.pixels),
         )
 
     def _keep(self, customer: str, photo: Photo, boxes: list[Box]) -> None:
@@ -92,6 +95,17 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
 def box_of(message: image_pb2.Box, field: str) -> Box:
     """A box from outside. Raises InvalidArgument naming `field`."""
     return Box.checked(message.x0, message.y0, message.x1, message.y1, field)
+
+
+def _asked(request: detection_pb2.DetectRequest) -> list[Box]:
+    """The boxes that the caller gave; none: detect. Raises InvalidArgument naming one that is no box."""
+    if not request.HasField("box"):
+        if len(request.boxes) > MAX_OBJECTS:
+            raise InvalidArgument("boxes", f"at most {MAX_OBJECTS}, got {len(request.boxes)}")
+        return [box_of(box, f"boxes[{row}]") for row, box in enumerate(request.boxes)]
+    if request.boxes:
+        raise InvalidArgument("boxes", "does not go together with `box`: put that one into `boxes`, too")
+    return [box_of(request.box, "box")]
 
 
 def _messages(found: Iterable[Detection], *, nothing_found: bool) -> list[image_pb2.DetectedObject]:

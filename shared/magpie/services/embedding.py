@@ -75,7 +75,12 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         embedded = _messages(request.objects, self._embedder.embed(squares))
         # A long queue of catalogue pictures would fill the store otherwise; a redelivery decodes again.
         self._crop_store.discard(customer, image.sha256)
-        return events_pb2.ObjectsEmbedded(image=request.image, objects=embedded, bundle=self._bundle)
+        return events_pb2.ObjectsEmbedded(
+            image=request.image,
+            objects=embedded,
+            bundle=self._bundle,
+            fingerprint=request.fingerprint if request.HasField("fingerprint") else None,
+        )
 
     def _squares(self, image: image_pb2.Image, customer: str, boxes: Sequence[Box]) -> Pixels:
         """(N, size, size, 3). Raises NotFound if neither crops nor a source of the photo are left."""

@@ -21,6 +21,7 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
     whose attribute has gone since holds for no product, and breaks no search.
 
     `calibrated` says whether the bundle has a calibration, without which none can cut off by probability.
+    `bundle` is its id: it may bring the config that is in force before a customer's first put.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         spaces: Collection[str],
         *,
         calibrated: bool = False,
+        bundle: str = "",
     ) -> None:
         self._configs = configs
         self._schemas = schemas
         self._spaces = spaces
         self._calibrated = calibrated
+        self._bundle = bundle
 
     def GetRankingConfig(  # type: ignore[override]  # our context on every transport
         self, request: ranking_config_pb2.GetRankingConfigRequest, context: CallContext
@@ -42,7 +45,7 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         customer = context.require_customer()
         if request.version < 0:
             raise InvalidArgument("version", f"must be at least 0, got {request.version}")
-        config = self._configs.get(customer, request.version)
+        config = self._configs.get(customer, request.version, self._bundle)
         return ranking_config_pb2.GetRankingConfigResponse(config=config)
 
     def PutRankingConfig(  # type: ignore[override]
@@ -55,7 +58,7 @@ class RankingConfigServicer(ranking_config_pb2_grpc.RankingConfigServiceServicer
         _check_filters(config, self._schemas.newest(customer))
         expected = request.expected_version if request.HasField("expected_version") else None
         return ranking_config_pb2.PutRankingConfigResponse(
-            config=self._configs.put(customer, config, expected)
+            config=self._configs.put(customer, config, expected, self._bundle)
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from magpie.errors import InvalidArgument
 from magpie.ranking.calibration import Calibration
 from magpie.ranking.config import validate
-from magpie.ranking.rank import hit_list
+from magpie.ranking.rank import rank_page
 from magpie.rpc.context import CallContext
 from magpie.v1 import reranking_pb2, reranking_pb2_grpc
 
@@ -30,6 +30,10 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
             raise InvalidArgument("limit", f"must lie in [1, 100], got {request.limit}")
         config = validate(request.config, self._spaces, calibrated=self._calibration is not None)
         products = {product.id: product for product in request.products}
+        if request.shown and len(request.shown) != len(request.results):
+            raise InvalidArgument(
+                "shown", f"needs one for each of the {len(request.results)} results, got {len(request.shown)}"
+            )
         for row, result in enumerate(request.results):
             for candidate in result.candidates:
                 if candidate.product_id not in products:
@@ -37,18 +41,20 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
                         "products",
                         f"lacks {candidate.product_id!r}, which results[{row}] names as a candidate",
                     )
+        shown = [set(one.product_ids) for one in request.shown] or [set()] * len(request.results)
         return reranking_pb2.RerankResponse(
             results=[
-                hit_list(
+                rank_page(
                     config,
-                    r.candidates,
+                    result.candidates,
                     products,
                     request.limit,
                     request.explain,
+                    shown=of_result,
                     calibration=self._calibration,
                     group_by=request.group_by,
                     facets=request.facets,
                 )
-                for r in request.results
+                for result, of_result in zip(request.results, shown, strict=True)
             ]
         )

@@ -46,7 +46,7 @@ def aws_answers(what: str) -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        raise Unavailable(f"{what}: AWS does not answer: {error}") from error
+        raise Unavailable(f"{what}: AWS does not answer, try again in some seconds: {error}") from error
     except ClientError as error:
         code = str(error.response["Error"].get("Code", ""))
         status = int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
@@ -57,5 +57,5 @@ def aws_answers(what: str) -> Iterator[None]:
         if code in _MISSING_RESOURCE:
             raise FailedPrecondition(f"{what}: {error}") from error
         if code in _SLOW_DOWN or status >= 500:
-            raise Unavailable(f"{what}: AWS cannot answer now: {error}") from error
+            raise Unavailable(f"{what}: AWS cannot answer now, try again in some seconds: {error}") from error
         raise MagpieError(f"{what}: AWS refuses: {error}") from error

@@ -8,8 +8,10 @@ All keys of customer C begin with `magpie:{C}:`, whose braces keep them on one n
 | `listed` | hash | product id -> the images that it lists, joined by spaces |
 | `images` | hash | image -> JSON of state, reason, objects, events: exactly the images that products list |
 | `unfinished` | sorted set | image -> when it last made a step, seconds; images neither indexed nor failed |
+| `fingerprints` | hash | image -> Fingerprint, of images that were indexed since there are fingerprints |
 | `bundles` | hash | bundle -> spaces and dimensions of its objects |
 | `objects:BUNDLE` | hash | image -> ObjectsEmbedded, of images that products list; or `@GENERATION` |
+| `serving` | string | bundle that answers the customer's searches; absent before the first change-over |
 | `typed` | hash | product id -> its names with their types, as `id:text brand:text`, joined by spaces |
 | `attributes` | hash | name and type, as `brand:text` -> how many products have such a value |
 | `changes` | stream | product, and those of its images whose objects changed, joined by spaces |
@@ -36,14 +38,20 @@ import redis
 from magpie.errors import FailedPrecondition
 from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
 from magpie.store.redis_connection import redis_answers
+from magpie.store.serving import serving_key
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
+from magpie.v1.image_pb2 import Fingerprint
 from magpie.v1.product_pb2 import Product
 
 ON_ITS_WAY_SECONDS = 600  # an image that has made no step for so long is asked for again
 _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how much is sent at once
 _SCANNED = 500  # hash fields a call
+_CHANGES_SINCE = 10_000  # entries that are looked through at once
 _ARCHIVED = 200  # images a call
+_WRITTEN = (  # by the scripts that begin with the prelude
+    "products", "listed", "images", "unfinished", "bundles", "changes", "fingerprints", "typed", "attributes",
+)  # fmt: skip
 _LUA = Path(__file__).with_name("lua")
 
 
@@ -63,12 +71,21 @@ def archived_in(value: bytes) -> int | None:
     return int(value[1:]) if value.startswith(b"@") else None
 
 
+@dataclass(frozen=True)
+class Walked:
+    """A page of a walk through all products."""
+
+    images: dict[str, list[str]]  # product id -> SHA-256 of the images that it lists
+    cursor: int  # where the next page begins; 0: this was the last
+    total: int  # products in all
+
+
 class Catalogue:
     """Reads and writes catalogues. Every method raises Unavailable while Redis does not answer."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types allow texts, too: here all answers are bytes
-        prelude = (_LUA / "prelude.lua").read_text()
+        prelude = writing_prelude()
         self._upsert, self._delete, self._write, self._set_state = (
             client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
             for name in ("upsert_products", "delete_products", "write_objects", "set_state")
@@ -83,8 +100,8 @@ class Catalogue:
     ) -> list[UpsertedProduct]:
         """Create or replace products, in one step; images no longer listed leave the index with it.
 
-        `missing_images` are those that have no objects under `bundle` and have made no step towards it within
-        ON_ITS_WAY_SECONDS.
+        `missing_images` are those that have no objects under the bundle that serves the customer, `bundle`
+        before any change-over, and have made no step towards it within ON_ITS_WAY_SECONDS.
         """
         arguments: list[Any] = [bundle, ON_ITS_WAY_SECONDS]
         for product in products:
@@ -119,6 +136,19 @@ class Catalogue:
             if value is not None
         }
 
+    def stored_objects(self, customer: str, bundle: str, product_id: str) -> dict[str, bytes]:
+        """Of the product's images with objects under the bundle, as it lists them: sha256 -> the objects.
+
+        A value is ObjectsEmbedded, or `archived_in`.
+        """
+        with redis_answers():
+            listed = (self._redis.hget(_key(customer, "listed"), product_id) or b"").decode().split()
+            if not listed:
+                return {}
+            images = [_image(product_id, sha256) for sha256 in listed]
+            values = self._redis.hmget(_key(customer, f"objects:{bundle}"), images)
+        return {sha256: value for sha256, value in zip(listed, values, strict=True) if value is not None}
+
     def attributes(self, customer: str) -> AttributeSchema:
         """Names and types of all products, as of one moment."""
         with redis_answers(), self._redis.pipeline() as pipeline:
@@ -134,8 +164,9 @@ class Catalogue:
     def write_objects(self, event: ObjectsEmbedded) -> int:
         """Put one image's objects in place of those it had, and call it indexed; the next search finds them.
 
-        Returns how many objects were written: 0 if its product no longer lists the image, and nothing is
-        written. Raises FailedPrecondition if the bundle's other objects have other spaces or dimensions.
+        Returns how many objects were written: 0, and nothing is written, if its product no longer lists the
+        image, or if the bundle's index was dropped and the one that serves has it. Raises FailedPrecondition
+        if the bundle's other objects have other spaces or dimensions, or if its index was dropped meanwhile.
         """
         image = event.image
         # Of the first object: that all have the same is for the caller to check.
@@ -150,11 +181,15 @@ class Catalogue:
             value,
             len(event.objects),
         ]
+        if event.HasField("fingerprint"):
+            arguments.append(event.fingerprint.SerializeToString())
         problem = self._run(self._write, image.customer, arguments)
         if problem is None:
             return len(event.objects)
         if problem == b"withdrawn":
             return 0
+        if problem == b"dropped":
+            raise FailedPrecondition(f"bundle {event.bundle}: its index was dropped: send the picture again")
         raise FailedPrecondition(
             f"bundle {event.bundle}: the vectors' dimensions are {spaces}, the index has {problem.decode()}"
         )
@@ -162,10 +197,13 @@ class Catalogue:
     def set_state(self, image: IngestedImage, state: ImageStatus.State.ValueType, reason: str = "") -> bool:
         """Enter an image's step into the ledger; INDEXED is for `write_objects` alone.
 
+        The ledger tells of the bundle that serves the customer. A step towards another one, during a
+        change-over, is kept with that change-over.
+
         Returns False, and changes nothing, if its product no longer lists the image, or if the event is a
         redelivery from before the image was indexed.
         """
-        arguments = [image.product_id, image.sha256, image.event_id, state, reason]
+        arguments = [image.product_id, image.sha256, image.event_id, state, reason, image.bundle]
         return bool(self._run(self._set_state, image.customer, arguments))
 
     def states(self, customer: str, product_ids: Sequence[str]) -> list[ImageStatus]:
@@ -180,6 +218,27 @@ class Catalogue:
             for sha256 in (line or b"").decode().split()
         ]
         return self._statuses(customer, images)
+
+    def walk(self, customer: str, cursor: int, count: int) -> Walked:
+        """About `count` products from `cursor` on, 0 at first; all at once if there are some hundred only.
+
+        Sees every product that is there throughout. The cursor is Redis' own: a walk that goes on after a
+        failover to another node may miss some.
+        """
+        with redis_answers():
+            next_cursor, page = self._redis.hscan(_key(customer, "listed"), cursor, count=count)
+            total = self._redis.hlen(_key(customer, "listed"))
+        images = {product_id.decode(): line.decode().split() for product_id, line in page.items()}
+        return Walked(images, next_cursor, total)
+
+    def fingerprints(self, customer: str, images: Sequence[tuple[str, str]]) -> list[Fingerprint | None]:
+        """Of (product id, sha256) each; None where there is none."""
+        if not images:
+            return []
+        fields = [_image(product_id, sha256) for product_id, sha256 in images]
+        with redis_answers():
+            values = self._redis.hmget(_key(customer, "fingerprints"), fields)
+        return [None if value is None else Fingerprint.FromString(value) for value in values]
 
     def unfinished(self, older_than_seconds: float = 0.0) -> Iterator[tuple[str, ImageStatus]]:
         """Images, of all customers, neither indexed nor failed, that have made no step for so long."""
@@ -200,11 +259,20 @@ class Catalogue:
             names = [name.decode() for name in self._redis.hkeys(_key(customer, "bundles"))]
             return [name for name in names if self._redis.exists(_key(customer, f"objects:{name}"))]
 
-    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
-        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+    def head(self, customer: str) -> str:
+        """The cursor of a reader that has seen every change, empty if the stream does not exist."""
         with redis_answers():
             newest = self._redis.xrevrange(_key(customer, "changes"), count=1)
-        cursor = b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+        return b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
+
+    def images(self, customer: str, bundle: str) -> int:
+        """How many images have objects of a bundle."""
+        with redis_answers():
+            return int(self._redis.hlen(_key(customer, f"objects:{bundle}")))
+
+    def load(self, customer: str, bundle: str) -> Iterator[Changes]:
+        """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
+        cursor = self.head(customer)
         for page in self._pages(_key(customer, "products")):
             products: dict[str, bytes | None] = {id_.decode(): value for id_, value in page.items()}
             yield Changes(products, {}, cursor, more=True)
@@ -234,6 +302,26 @@ class Catalogue:
             more=bool(more),
             generation=generation,
         )
+
+    def products_changed_since(self, customer: str, seconds: float) -> set[str] | None:
+        """Ids of products that were written or deleted, or whose objects were, since then by Redis' clock.
+
+        `seconds` since the epoch. None if the stream no longer reaches back so far, or has more than
+        _CHANGES_SINCE entries since.
+        """
+        key = _key(customer, "changes")
+        since = int(seconds * 1000)  # entries' ids begin with milliseconds
+        with redis_answers():
+            if not self._redis.exists(key):
+                return set()  # nothing was ever written
+            stream = self._redis.xinfo_stream(key)
+            entries = self._redis.xrange(key, min=since, count=_CHANGES_SINCE + 1)
+        trimmed = stream["entries-added"] > stream["length"]
+        if trimmed and (not stream["length"] or _milliseconds(stream["first-entry"][0]) >= since):
+            return None
+        if len(entries) > _CHANGES_SINCE:
+            return None
+        return {fields[b"product"].decode() for _, fields in entries}
 
     def generation(self, customer: str, bundle: str) -> int:
         """Of the newest snapshot that readers were told of; 0: none."""
@@ -283,15 +371,17 @@ class Catalogue:
 
     def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
         """One of the scripts that begin with the prelude."""
-        names = ("products", "listed", "images", "unfinished", "bundles", "changes", "typed", "attributes")
         with redis_answers():
-            return script([_key(customer, name) for name in names], [_key(customer, "objects:"), *arguments])
+            return script(
+                [_key(customer, name) for name in _WRITTEN], [_key(customer, "objects:"), *arguments]
+            )
 
     def _statuses(self, customer: str, images: Sequence[bytes]) -> list[ImageStatus]:
         if not images:
             return []
         with redis_answers():
             lines = self._redis.hmget(_key(customer, "images"), list(images))
+            serving = self._redis.get(serving_key(customer)) or b""
         statuses = []
         for image, line in zip(images, lines, strict=True):
             if line is None:  # withdrawn since it was listed
@@ -304,7 +394,7 @@ class Catalogue:
                     sha256=sha256,
                     state=entry["state"],
                     reason=entry["reason"],
-                    objects=entry["objects"],
+                    objects=(entry.get("counts") or {}).get(serving.decode(), entry["objects"]),
                 )
             )
         return statuses
@@ -320,6 +410,11 @@ class Catalogue:
                 return
 
 
+def writing_prelude() -> str:
+    """What stands before every script that writes, in Lua."""
+    return "".join((_LUA / f"{name}.lua").read_text() for name in ("prelude", "changeover"))
+
+
 def _key(customer: str, name: str) -> str:
     return f"magpie:{{{customer}}}:{name}"
 
@@ -330,6 +425,11 @@ def _customer_of(key: bytes) -> str:
 
 def _image(product_id: str, sha256: str) -> bytes:
     return f"{product_id}\0{sha256}".encode()
+
+
+def _milliseconds(entry: bytes) -> int:
+    """Of a stream entry's id."""
+    return int(entry.split(b"-")[0])
 
 
 def _parts(image: bytes) -> tuple[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
-from magpie.errors import InvalidArgument
-from magpie.store.redis_connection import redis_answers
+from magpie.errors import InvalidArgument, Unavailable
+from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
 from magpie.store.upload_key import CUSTOMER
 
 TRUSTED_SECONDS = 5.0  # for so long a process takes a key for good without asking again
@@ -20,12 +21,21 @@ _KEYS = "magpie:{CUSTOMERS}:keys"  # hash: SHA-256 of a key -> customer
 _NAMES = "magpie:{CUSTOMERS}:names"  # set of customers
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A key as a process knows it. Times are monotonic, in seconds."""
+
+    customer: str
+    confirmed: float  # when Redis last said so
+    ask_at: float  # until then it is taken for good
+
+
 class Customers:
     """The customers and their API keys. Every method raises Unavailable while Redis does not answer."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client
-        self._trusted: dict[str, tuple[str, float]] = {}  # SHA-256 of a key -> customer, until when
+        self._known: dict[str, _Known] = {}  # by the SHA-256 of a key
 
     def create(self, customer: str) -> str:
         """Make a customer, or one more key for one who exists. The key is shown here and never again."""
@@ -42,17 +52,28 @@ class Customers:
         return key
 
     def customer_of(self, key: str) -> str | None:
-        """Whose key it is. A revoked key can hold for TRUSTED_SECONDS in other processes."""
+        """Whose key it is. A revoked key can hold for TRUSTED_SECONDS in other processes.
+
+        While Redis does not answer, a key that it confirmed within AWAY_SECONDS is good.
+        """
         digest = _digest(key)
-        customer, until = self._trusted.get(digest, ("", 0.0))
-        if time.monotonic() < until:
-            return customer
-        with redis_answers():
-            found = self._redis.hget(_KEYS, digest)
+        known = self._known.get(digest)
+        if known is not None and time.monotonic() < known.ask_at:
+            return known.customer
+        try:
+            with redis_answers():
+                found = self._redis.hget(_KEYS, digest)
+        except Unavailable:
+            now = time.monotonic()
+            if known is None or now > known.confirmed + AWAY_SECONDS:
+                raise
+            self._known[digest] = replace(known, ask_at=now + ASK_AGAIN_SECONDS)
+            return known.customer
         if found is None:
-            self._trusted.pop(digest, None)
+            self._known.pop(digest, None)
             return None
-        self._trusted[digest] = (found.decode(), time.monotonic() + TRUSTED_SECONDS)
+        now = time.monotonic()
+        self._known[digest] = _Known(found.decode(), now, now + TRUSTED_SECONDS)
         return str(found.decode())
 
     def revoke(self, key: str) -> bool:
@@ -60,7 +81,7 @@ class Customers:
         digest = _digest(key)
         with redis_answers():
             removed = self._redis.hdel(_KEYS, digest)
-        self._trusted.pop(digest, None)
+        self._known.pop(digest, None)
         return bool(removed)
 
     def exists(self, customer: str) -> bool:

@@ -6,81 +6,105 @@ one moment at which an update happens. Before it, the old one is filed as
 config in force or the new one, and a version that was never in force cannot be read.
 
 Before a customer's first put, the config that the bundle in use has for it is in force, else the built-in
-default; both as version 0. That is never cached outside the process: during a change-over two bundles serve.
+default; both as version 0. That is never cached outside the process, nor for another bundle: during a
+change-over two bundles serve.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 from google.protobuf import json_format
 
-from magpie.errors import Aborted, NotFound
+from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config
 from magpie.store.aws_connection import aws_answers
-from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
 from magpie.v1.ranking_config_pb2 import RankingConfig
 
 FRESH_SECONDS = 1.0  # for so long a process uses a config without asking Redis
 CACHED_SECONDS = 300  # and Redis without asking S3
 _ATTEMPTS = 5  # at a put that others overtake
+BundledConfigs = Callable[[str], Mapping[str, RankingConfig]]  # of a bundle: customer -> config
 _KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
 
 
-class RankingConfigs:
-    """`s3` is a boto3 client; `bundled` has the configs that the bundle in use brings, by customer.
+@dataclass(frozen=True)
+class _Known:
+    """A config as a process knows it. Times are monotonic, in seconds."""
 
-    Every method raises Unavailable while S3 or Redis does not answer.
+    config: RankingConfig
+    confirmed: float  # when Redis or S3 last said so
+    ask_at: float  # until then it is taken for the one in force
+
+
+class RankingConfigs:
+    """`s3` is a boto3 client; `bundled` gives the configs that a bundle brings. Methods take its id.
+
+    Every method but `current` raises Unavailable while S3 or Redis does not answer.
     """
 
     def __init__(
-        self, s3: Any, bucket: str, client: redis.Redis, bundled: Mapping[str, RankingConfig] | None = None
+        self, s3: Any, bucket: str, client: redis.Redis, bundled: BundledConfigs = lambda _bundle: {}
     ) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._redis: Any = client
         self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
-        self._bundled = bundled or {}
-        self._fresh: dict[str, tuple[RankingConfig, float]] = {}  # customer -> config, until when
+        self._bundled = bundled
+        self._known: dict[tuple[str, str], _Known] = {}  # by customer and bundle
 
-    def current(self, customer: str) -> RankingConfig:
-        """The config in force, at most FRESH_SECONDS late. Read only."""
-        config, until = self._fresh.get(customer, (None, 0.0))
-        if config is not None and time.monotonic() < until:
-            return config
+    def current(self, customer: str, bundle: str = "") -> RankingConfig:
+        """The config in force, at most FRESH_SECONDS late. Read only.
+
+        While Redis does not answer, S3 is asked, less often (ASK_AGAIN_SECONDS); while S3 does not answer
+        either, the config that was last known holds for AWAY_SECONDS. Raises Unavailable if there is none.
+        """
+        known = self._known.get((customer, bundle))
         asked = time.monotonic()
-        with redis_answers():
-            cached = self._redis.hget(_cache_key(customer), "config")
-        if cached is None:
-            config, _ = self._in_force(customer)
-            self._cache(customer, config)
-        else:
-            config = RankingConfig.FromString(cached)
-            if config.version == 0:
-                config = self._before_the_first_put(customer)
-        self._fresh[customer] = (config, asked + FRESH_SECONDS)
+        if known is not None and asked < known.ask_at:
+            return known.config
+        try:
+            config = self._cached(customer, bundle)
+            if known is not None and config.version < known.config.version:  # put while Redis was away
+                config, _ = self._in_force(customer, bundle)
+                self._cache(customer, config)
+            fresh_seconds = FRESH_SECONDS
+        except Unavailable:
+            try:
+                config, _ = self._in_force(customer, bundle)
+            except Unavailable:
+                if known is None or asked > known.confirmed + AWAY_SECONDS:
+                    raise
+                self._known[customer, bundle] = replace(known, ask_at=time.monotonic() + ASK_AGAIN_SECONDS)
+                return known.config
+            asked, fresh_seconds = time.monotonic(), ASK_AGAIN_SECONDS
+        self._known[customer, bundle] = _Known(config, asked, asked + fresh_seconds)
         return config
 
-    def get(self, customer: str, version: int = 0) -> RankingConfig:
+    def get(self, customer: str, version: int = 0, bundle: str = "") -> RankingConfig:
         """One version, as S3 has it; 0: the one in force. Raises NotFound."""
-        config, _ = self._in_force(customer)
+        config, _ = self._in_force(customer, bundle)
         if version in (0, config.version):
             return config
         return _parsed(self._read(_version_key(customer, version))[0])
 
-    def put(self, customer: str, config: RankingConfig, expected_version: int | None = None) -> RankingConfig:
+    def put(
+        self, customer: str, config: RankingConfig, expected_version: int | None = None, bundle: str = ""
+    ) -> RankingConfig:
         """Put a validated config in force. Returns it with its version and checksum.
 
         One that equals the config in force makes no new version. Raises Aborted if `expected_version` is not
         in force, or if other writers keep winning.
         """
         for _ in range(_ATTEMPTS):
-            old, etag = self._in_force(customer)
+            old, etag = self._in_force(customer, bundle)
             # Also where nothing is written: an earlier put may have died before it came to this.
             self._cache(customer, old)
             if expected_version is not None and expected_version != old.version:
@@ -98,21 +122,33 @@ class RankingConfigs:
             except Aborted:
                 continue
             self._cache(customer, new)
-            self._fresh[customer] = (new, time.monotonic() + FRESH_SECONDS)
+            now = time.monotonic()
+            self._known[customer, bundle] = _Known(new, now, now + FRESH_SECONDS)
             return new
         raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
 
-    def _in_force(self, customer: str) -> tuple[RankingConfig, str]:
+    def _cached(self, customer: str, bundle: str) -> RankingConfig:
+        """From Redis, which gets it from S3 if need be."""
+        with redis_answers():
+            cached = self._redis.hget(_cache_key(customer), "config")
+        if cached is None:
+            config, _ = self._in_force(customer, bundle)
+            self._cache(customer, config)
+            return config
+        config = RankingConfig.FromString(cached)
+        return config if config.version else self._before_the_first_put(customer, bundle)
+
+    def _in_force(self, customer: str, bundle: str) -> tuple[RankingConfig, str]:
         """The config in force and its ETag; none before the first put."""
         try:
             text, etag = self._read(_current_key(customer))
         except NotFound:
-            return self._before_the_first_put(customer), ""
+            return self._before_the_first_put(customer, bundle), ""
         return _parsed(text), etag
 
-    def _before_the_first_put(self, customer: str) -> RankingConfig:
+    def _before_the_first_put(self, customer: str, bundle: str) -> RankingConfig:
         config = RankingConfig()
-        config.CopyFrom(self._bundled.get(customer) or default_config())
+        config.CopyFrom(self._bundled(bundle).get(customer) or default_config())
         config.version, config.checksum = 0, checksum(config)
         return config
 

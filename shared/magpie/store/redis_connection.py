@@ -10,6 +10,9 @@ from redis import exceptions
 
 from magpie.errors import Unavailable
 
+AWAY_SECONDS = 600.0  # for so long what Redis said last holds while it does not answer
+ASK_AGAIN_SECONDS = 5.0  # and so long nobody asks again, since asking a host that is gone takes seconds
+
 # The server is away, starting, failing over or full: the same command can succeed later.
 _AWAY = (
     exceptions.ConnectionError,
@@ -32,4 +35,4 @@ def redis_answers() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        raise Unavailable(f"Redis does not answer: {error}") from error
+        raise Unavailable(f"Redis does not answer, try again in some seconds: {error}") from error

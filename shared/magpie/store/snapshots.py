@@ -21,13 +21,16 @@ from aws_lambda_powertools import Logger
 from boto3.s3.transfer import TransferConfig
 
 from magpie.errors import Aborted, NotFound, Unavailable
-from magpie.index.section_file import Damaged
+from magpie.index.section_file import Damaged, SectionFile
 from magpie.index.snapshot import Snapshot
 from magpie.store.aws_connection import aws_answers
+from magpie.store.snapshot_disk import make_room
 
 ORPHANED_AFTER_SECONDS = 3600.0
 _FILE = re.compile(r"(\d+)-[0-9a-f]{16}\.snapshot")
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
+_ROOM_FOR_NEWS = 1 << 30  # bytes of a million objects that the snapshot before has not
+_SPARE = 16 << 20  # bytes left free for others
 _logger = Logger(service="index")
 
 
@@ -38,6 +41,7 @@ class Pointer:
     generation: int = 0  # 0: there is no snapshot
     file: str = ""
     previous: str = ""  # file of the snapshot before it
+    cursor: str = ""  # place in the change stream: later changes are not in the snapshot
     etag: str = ""  # not in the file: it is S3's own
 
 
@@ -94,7 +98,9 @@ class Snapshots:
         return None
 
     def new_path(self, customer: str, bundle: str, generation: int) -> Path:
-        """Where a compaction writes its file before it is published."""
+        """Where a compaction writes its file before it is published, with room for it."""
+        before = max(map(_size_of, self._local(customer, bundle).glob("*.snapshot")), default=0)
+        make_room(self._folder, 2 * before + _ROOM_FOR_NEWS)
         return self._local(customer, bundle) / f"{generation}-{os.urandom(8).hex()}.snapshot"
 
     def upload(self, customer: str, bundle: str, path: Path) -> None:
@@ -106,7 +112,8 @@ class Snapshots:
     def swap(self, customer: str, bundle: str, path: Path, replaced: Pointer) -> Pointer:
         """Put an uploaded file in use in place of what `replaced` says. Raises Aborted if another one was."""
         key = f"{_prefix(customer, bundle)}current.json"
-        pointer = Pointer(_generation_of(path), path.name, replaced.file)
+        cursor = str(SectionFile(path).facts["cursor"])
+        pointer = Pointer(_generation_of(path), path.name, replaced.file, cursor)
         content = {name: value for name, value in asdict(pointer).items() if name != "etag"}
         condition = {"IfMatch": replaced.etag} if replaced.etag else {"IfNoneMatch": "*"}
         try:
@@ -169,6 +176,8 @@ class Snapshots:
 
     def _open_local(self, path: Path) -> Snapshot:
         try:
+            with suppress(OSError):
+                os.utime(path)  # those opened longest ago are the first to make room
             return Snapshot(path)
         except Damaged as error:
             _logger.warning("snapshot set aside: it is damaged", file=path.name, reason=str(error))
@@ -177,14 +186,20 @@ class Snapshots:
             raise
 
     def _download(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with aws_answers(f"snapshot {key}"):
+            size = self._s3.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
         part = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
         try:
+            make_room(self._folder, size + _SPARE)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with aws_answers(f"snapshot {key}"):
                 self._s3.download_file(self._bucket, key, str(part), Config=_TRANSFER)
             part.replace(path)
+        except OSError as error:  # the disk is full
+            raise Unavailable(f"snapshot {key} cannot be kept in {self._folder}: {error}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
     def _local(self, customer: str, bundle: str) -> Path:
         return self._folder / customer / bundle
@@ -197,6 +212,13 @@ def _prefix(customer: str, bundle: str) -> str:
 def _generation_of(path: Path) -> int:
     match = _FILE.fullmatch(path.name)
     return int(match[1]) if match else -1
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process made room
+        return 0
 
 
 def _age_of(path: Path) -> float:

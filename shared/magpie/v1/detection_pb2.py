@@ -26,17 +26,17 @@ from magpie.v1 import events_pb2 as magpie_dot_v1_dot_events__pb2
 from magpie.v1 import image_pb2 as magpie_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/detection.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\"b\n\rDetectRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\x1b\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x13\n\x0bmax_objects\x18\x03 \x01(\x05\"|\n\x0e\x44\x65tectResponse\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12*\n\x07objects\x18\x04 \x03(\x0b\x32\x19.magpie.v1.DetectedObject2\x99\x01\n\x10\x44\x65tectionService\x12=\n\x06\x44\x65tect\x12\x18.magpie.v1.DetectRequest\x1a\x19.magpie.v1.DetectResponse\x12\x46\n\x0e\x44\x65tectUploaded\x12\x18.magpie.v1.ImageUploaded\x1a\x1a.magpie.v1.ObjectsDetectedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/detection.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\"\x91\x01\n\rDetectRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\x1b\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x13\n\x0bmax_objects\x18\x03 \x01(\x05\x12\x1d\n\x05\x62oxes\x18\x04 \x03(\x0b\x32\x0e.magpie.v1.Box\x12\x0e\n\x06\x62undle\x18\x1e \x01(\t\"|\n\x0e\x44\x65tectResponse\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12*\n\x07objects\x18\x04 \x03(\x0b\x32\x19.magpie.v1.DetectedObject2\x99\x01\n\x10\x44\x65tectionService\x12=\n\x06\x44\x65tect\x12\x18.magpie.v1.DetectRequest\x1a\x19.magpie.v1.DetectResponse\x12\x46\n\x0e\x44\x65tectUploaded\x12\x18.magpie.v1.ImageUploaded\x1a\x1a.magpie.v1.ObjectsDetectedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'magpie.v1.detection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DETECTREQUEST']._serialized_start=87
-  _globals['_DETECTREQUEST']._serialized_end=185
-  _globals['_DETECTRESPONSE']._serialized_start=187
-  _globals['_DETECTRESPONSE']._serialized_end=311
-  _globals['_DETECTIONSERVICE']._serialized_start=314
-  _globals['_DETECTIONSERVICE']._serialized_end=467
+  _globals['_DETECTREQUEST']._serialized_start=88
+  _globals['_DETECTREQUEST']._serialized_end=233
+  _globals['_DETECTRESPONSE']._serialized_start=235
+  _globals['_DETECTRESPONSE']._serialized_end=359
+  _globals['_DETECTIONSERVICE']._serialized_start=362
+  _globals['_DETECTIONSERVICE']._serialized_end=515
 # @@protoc_insertion_point(module_scope)

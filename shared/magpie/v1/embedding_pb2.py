@@ -26,7 +26,7 @@ from magpie.v1 import events_pb2 as magpie_dot_v1_dot_events__pb2
 from magpie.v1 import image_pb2 as magpie_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/embedding.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\"[\n\x0c\x45mbedRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.DetectedObject\"K\n\rEmbedResponse\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t2\x97\x01\n\x10\x45mbeddingService\x12:\n\x05\x45mbed\x12\x17.magpie.v1.EmbedRequest\x1a\x18.magpie.v1.EmbedResponse\x12G\n\rEmbedDetected\x12\x1a.magpie.v1.ObjectsDetected\x1a\x1a.magpie.v1.ObjectsEmbeddedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/embedding.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\"k\n\x0c\x45mbedRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.DetectedObject\x12\x0e\n\x06\x62undle\x18\x1e \x01(\t\"K\n\rEmbedResponse\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t2\x97\x01\n\x10\x45mbeddingService\x12:\n\x05\x45mbed\x12\x17.magpie.v1.EmbedRequest\x1a\x18.magpie.v1.EmbedResponse\x12G\n\rEmbedDetected\x12\x1a.magpie.v1.ObjectsDetected\x1a\x1a.magpie.v1.ObjectsEmbeddedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'magpie.v1.embedding_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDREQUEST']._serialized_start=87
-  _globals['_EMBEDREQUEST']._serialized_end=178
-  _globals['_EMBEDRESPONSE']._serialized_start=180
-  _globals['_EMBEDRESPONSE']._serialized_end=255
-  _globals['_EMBEDDINGSERVICE']._serialized_start=258
-  _globals['_EMBEDDINGSERVICE']._serialized_end=409
+  _globals['_EMBEDREQUEST']._serialized_end=194
+  _globals['_EMBEDRESPONSE']._serialized_start=196
+  _globals['_EMBEDRESPONSE']._serialized_end=271
+  _globals['_EMBEDDINGSERVICE']._serialized_start=274
+  _globals['_EMBEDDINGSERVICE']._serialized_end=425
 # @@protoc_insertion_point(module_scope)

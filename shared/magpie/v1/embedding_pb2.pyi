@@ -27,6 +27,11 @@ class EmbedRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    bundle: _builtins.str
+    """The bundle whose embedder is asked, `name@version`: the one that detected. Empty: the first one of the process.
+    FAILED_PRECONDITION: the process has not got it.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The picture. With `sha256` alone the crops that detection kept are taken."""
@@ -40,10 +45,11 @@ class EmbedRequest(_message.Message):
         *,
         image: _image_pb2.Image | None = ...,
         objects: _abc.Iterable[_image_pb2.DetectedObject] | None = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "image", b"image", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

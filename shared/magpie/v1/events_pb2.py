@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from magpie.v1 import image_pb2 as magpie_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16magpie/v1/events.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\"}\n\rIngestedImage\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nupload_key\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"8\n\rImageUploaded\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\"f\n\x0fObjectsDetected\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.DetectedObject\"v\n\x0fObjectsEmbedded\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\"H\n\x0cImageIndexed\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12\x0f\n\x07objects\x18\x02 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16magpie/v1/events.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\"\x8d\x01\n\rIngestedImage\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nupload_key\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x0e\n\x06\x62undle\x18\x1e \x01(\t\"8\n\rImageUploaded\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\"\x93\x01\n\x0fObjectsDetected\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.DetectedObject\x12+\n\x0b\x66ingerprint\x18\x03 \x01(\x0b\x32\x16.magpie.v1.Fingerprint\"\xa3\x01\n\x0fObjectsEmbedded\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\x12+\n\x0b\x66ingerprint\x18\x04 \x01(\x0b\x32\x16.magpie.v1.Fingerprint\"H\n\x0cImageIndexed\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.magpie.v1.IngestedImage\x12\x0f\n\x07objects\x18\x02 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'magpie.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INGESTEDIMAGE']._serialized_start=60
-  _globals['_INGESTEDIMAGE']._serialized_end=185
-  _globals['_IMAGEUPLOADED']._serialized_start=187
-  _globals['_IMAGEUPLOADED']._serialized_end=243
-  _globals['_OBJECTSDETECTED']._serialized_start=245
-  _globals['_OBJECTSDETECTED']._serialized_end=347
-  _globals['_OBJECTSEMBEDDED']._serialized_start=349
-  _globals['_OBJECTSEMBEDDED']._serialized_end=467
-  _globals['_IMAGEINDEXED']._serialized_start=469
-  _globals['_IMAGEINDEXED']._serialized_end=541
+  _globals['_INGESTEDIMAGE']._serialized_start=61
+  _globals['_INGESTEDIMAGE']._serialized_end=202
+  _globals['_IMAGEUPLOADED']._serialized_start=204
+  _globals['_IMAGEUPLOADED']._serialized_end=260
+  _globals['_OBJECTSDETECTED']._serialized_start=263
+  _globals['_OBJECTSDETECTED']._serialized_end=410
+  _globals['_OBJECTSEMBEDDED']._serialized_start=413
+  _globals['_OBJECTSEMBEDDED']._serialized_end=576
+  _globals['_IMAGEINDEXED']._serialized_start=578
+  _globals['_IMAGEINDEXED']._serialized_end=650
 # @@protoc_insertion_point(module_scope)

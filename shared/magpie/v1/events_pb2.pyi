@@ -31,6 +31,7 @@ class IngestedImage(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     UPLOAD_KEY_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """One upload of one picture; the same through the whole pipeline and through every redelivery, so that a
     consumer that sees it twice acts once.
@@ -45,6 +46,10 @@ class IngestedImage(_message.Message):
     """Where the bytes lie in the bucket."""
     trace_id: _builtins.str
     """Joins the log lines of all stages."""
+    bundle: _builtins.str
+    """Into which bundle's index it goes, `name@version`. Empty before detection: that of the bundle that serves the
+    customer then.
+    """
     def __init__(
         self,
         *,
@@ -54,10 +59,11 @@ class IngestedImage(_message.Message):
         sha256: _builtins.str = ...,
         upload_key: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "event_id", b"event_id", "product_id", b"product_id", "sha256", b"sha256", "trace_id", b"trace_id", "upload_key", b"upload_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "customer", b"customer", "event_id", b"event_id", "product_id", b"product_id", "sha256", b"sha256", "trace_id", b"trace_id", "upload_key", b"upload_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,6 +101,7 @@ class ObjectsDetected(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> Global___IngestedImage:
         """Which."""
@@ -103,15 +110,20 @@ class ObjectsDetected(_message.Message):
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.DetectedObject]:
         """What was found, best first; at least one."""
 
+    @_builtins.property
+    def fingerprint(self) -> _image_pb2.Fingerprint:
+        """By which re-encodings of the picture are told. Events of earlier releases have none."""
+
     def __init__(
         self,
         *,
         image: Global___IngestedImage | None = ...,
         objects: _abc.Iterable[_image_pb2.DetectedObject] | None = ...,
+        fingerprint: _image_pb2.Fingerprint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,6 +138,7 @@ class ObjectsEmbedded(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """The bundle whose models made the vectors, `name@version`."""
     @_builtins.property
@@ -136,16 +149,21 @@ class ObjectsEmbedded(_message.Message):
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
         """In the order of detection."""
 
+    @_builtins.property
+    def fingerprint(self) -> _image_pb2.Fingerprint:
+        """As detection made it."""
+
     def __init__(
         self,
         *,
         image: Global___IngestedImage | None = ...,
         objects: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
         bundle: _builtins.str = ...,
+        fingerprint: _image_pb2.Fingerprint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "image", b"image", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "fingerprint", b"fingerprint", "image", b"image", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

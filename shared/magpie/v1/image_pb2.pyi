@@ -183,3 +183,31 @@ class EmbeddedObject(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbeddedObject: _TypeAlias = EmbeddedObject  # noqa: Y015
+
+@_typing.final
+class Fingerprint(_message.Message):
+    """What a picture looks like from afar: the same, but for a few bits and levels, when it is saved again. Empty: the
+    picture shows nothing that could be compared, such as a plain white one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
+    COLOURS_FIELD_NUMBER: _builtins.int
+    perceptual_hash: _builtins.int
+    """pHash of its luma; another picture differs in about 32 of the 64 bits."""
+    colours: _builtins.bytes
+    """Its mean colours in 4 x 4 parts, row by row: 48 bytes of R, G and B."""
+    def __init__(
+        self,
+        *,
+        perceptual_hash: _builtins.int = ...,
+        colours: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colours", b"colours", "perceptual_hash", b"perceptual_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fingerprint: _TypeAlias = Fingerprint  # noqa: Y015

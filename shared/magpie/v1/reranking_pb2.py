@@ -28,7 +28,7 @@ from magpie.v1 import ranking_config_pb2 as magpie_dot_v1_dot_ranking__config__p
 from magpie.v1 import search_pb2 as magpie_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/reranking.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\x1a\x17magpie/v1/product.proto\x1a\x1emagpie/v1/ranking_config.proto\x1a\x16magpie/v1/search.proto\"\xcc\x01\n\rRerankRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.magpie.v1.CandidateList\x12$\n\x08products\x18\x03 \x03(\x0b\x32\x12.magpie.v1.Product\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\t\x12\x10\n\x08group_by\x18\x15 \x01(\t\"\xdf\x01\n\x03Hit\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\"\n\x07reasons\x18\x04 \x03(\x0b\x32\x11.magpie.v1.Reason\x12\x14\n\x0cimage_sha256\x18\x05 \x01(\t\x12\x1b\n\x03\x62ox\x18\x06 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x12\n\nstands_for\x18\x07 \x03(\t\x12\x11\n\timage_url\x18\x08 \x01(\t\x12\x18\n\x0bprobability\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"3\n\x06Reason\x12\x0c\n\x04term\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04note\x18\x03 \x01(\t\"\x94\x01\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x05\x12%\n\x06values\x18\x03 \x03(\x0b\x32\x15.magpie.v1.FacetValue\x12\x10\n\x08\x64istinct\x18\x04 \x01(\x05\x12\x10\n\x03min\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"H\n\nFacetValue\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.magpie.v1.AttributeValue\x12\x10\n\x08products\x18\x02 \x01(\x05\"I\n\x07HitList\x12\x1c\n\x04hits\x18\x01 \x03(\x0b\x32\x0e.magpie.v1.Hit\x12 \n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\x0b\x32\x10.magpie.v1.Facet\"5\n\x0eRerankResponse\x12#\n\x07results\x18\x01 \x03(\x0b\x32\x12.magpie.v1.HitList2Q\n\x10RerankingService\x12=\n\x06Rerank\x12\x18.magpie.v1.RerankRequest\x1a\x19.magpie.v1.RerankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19magpie/v1/reranking.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\x1a\x17magpie/v1/product.proto\x1a\x1emagpie/v1/ranking_config.proto\x1a\x16magpie/v1/search.proto\"\x85\x02\n\rRerankRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x18.magpie.v1.RankingConfig\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.magpie.v1.CandidateList\x12$\n\x08products\x18\x03 \x03(\x0b\x32\x12.magpie.v1.Product\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\x12\'\n\x05shown\x18\n \x03(\x0b\x32\x18.magpie.v1.ShownProducts\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\t\x12\x10\n\x08group_by\x18\x15 \x01(\t\x12\x0e\n\x06\x62undle\x18\x1e \x01(\t\"$\n\rShownProducts\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"\xdf\x01\n\x03Hit\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\"\n\x07reasons\x18\x04 \x03(\x0b\x32\x11.magpie.v1.Reason\x12\x14\n\x0cimage_sha256\x18\x05 \x01(\t\x12\x1b\n\x03\x62ox\x18\x06 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x12\n\nstands_for\x18\x07 \x03(\t\x12\x11\n\timage_url\x18\x08 \x01(\t\x12\x18\n\x0bprobability\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"3\n\x06Reason\x12\x0c\n\x04term\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04note\x18\x03 \x01(\t\"\x94\x01\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x05\x12%\n\x06values\x18\x03 \x03(\x0b\x32\x15.magpie.v1.FacetValue\x12\x10\n\x08\x64istinct\x18\x04 \x01(\x05\x12\x10\n\x03min\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"H\n\nFacetValue\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.magpie.v1.AttributeValue\x12\x10\n\x08products\x18\x02 \x01(\x05\"h\n\x07HitList\x12\x1c\n\x04hits\x18\x01 \x03(\x0b\x32\x0e.magpie.v1.Hit\x12\x0c\n\x04more\x18\n \x01(\x08\x12\x0f\n\x07\x63ut_off\x18\x0b \x01(\x05\x12 \n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\x0b\x32\x10.magpie.v1.Facet\"5\n\x0eRerankResponse\x12#\n\x07results\x18\x01 \x03(\x0b\x32\x12.magpie.v1.HitList2Q\n\x10RerankingService\x12=\n\x06Rerank\x12\x18.magpie.v1.RerankRequest\x1a\x19.magpie.v1.RerankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'magpie.v1.reranking_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RERANKREQUEST']._serialized_start=145
-  _globals['_RERANKREQUEST']._serialized_end=349
-  _globals['_HIT']._serialized_start=352
-  _globals['_HIT']._serialized_end=575
-  _globals['_REASON']._serialized_start=577
-  _globals['_REASON']._serialized_end=628
-  _globals['_FACET']._serialized_start=631
-  _globals['_FACET']._serialized_end=779
-  _globals['_FACETVALUE']._serialized_start=781
-  _globals['_FACETVALUE']._serialized_end=853
-  _globals['_HITLIST']._serialized_start=855
-  _globals['_HITLIST']._serialized_end=928
-  _globals['_RERANKRESPONSE']._serialized_start=930
-  _globals['_RERANKRESPONSE']._serialized_end=983
-  _globals['_RERANKINGSERVICE']._serialized_start=985
-  _globals['_RERANKINGSERVICE']._serialized_end=1066
+  _globals['_RERANKREQUEST']._serialized_end=406
+  _globals['_SHOWNPRODUCTS']._serialized_start=408
+  _globals['_SHOWNPRODUCTS']._serialized_end=444
+  _globals['_HIT']._serialized_start=447
+  _globals['_HIT']._serialized_end=670
+  _globals['_REASON']._serialized_start=672
+  _globals['_REASON']._serialized_end=723
+  _globals['_FACET']._serialized_start=726
+  _globals['_FACET']._serialized_end=874
+  _globals['_FACETVALUE']._serialized_start=876
+  _globals['_FACETVALUE']._serialized_end=948
+  _globals['_HITLIST']._serialized_start=950
+  _globals['_HITLIST']._serialized_end=1054
+  _globals['_RERANKRESPONSE']._serialized_start=1056
+  _globals['_RERANKRESPONSE']._serialized_end=1109
+  _globals['_RERANKINGSERVICE']._serialized_start=1111
+  _globals['_RERANKINGSERVICE']._serialized_end=1192
 # @@protoc_insertion_point(module_scope)

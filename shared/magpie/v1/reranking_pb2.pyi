@@ -33,14 +33,20 @@ class RerankRequest(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Hits an object, 1 to 100."""
     explain: _builtins.bool
     """Give each hit its reasons."""
     group_by: _builtins.str
     """As in SearchRequest."""
+    bundle: _builtins.str
+    """The bundle whose models made the similarities, `name@version`: its calibration gives the probabilities. Empty: the
+    first one of the process. FAILED_PRECONDITION: the process has not got it.
+    """
     @_builtins.property
     def config(self) -> _ranking_config_pb2.RankingConfig:
         """The rules."""
@@ -54,6 +60,12 @@ class RerankRequest(_message.Message):
         """Every product that a candidate names."""
 
     @_builtins.property
+    def shown(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShownProducts]:
+        """For each query object what earlier pages have shown, or empty. It takes part in the ranking, but no hit is one of
+        these products or stands for one.
+        """
+
+    @_builtins.property
     def facets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in SearchRequest."""
 
@@ -65,16 +77,42 @@ class RerankRequest(_message.Message):
         products: _abc.Iterable[_product_pb2.Product] | None = ...,
         limit: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        shown: _abc.Iterable[Global___ShownProducts] | None = ...,
         facets: _abc.Iterable[_builtins.str] | None = ...,
         group_by: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "explain", b"explain", "facets", b"facets", "group_by", b"group_by", "limit", b"limit", "products", b"products", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "config", b"config", "explain", b"explain", "facets", b"facets", "group_by", b"group_by", "limit", b"limit", "products", b"products", "results", b"results", "shown", b"shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class ShownProducts(_message.Message):
+    """What pages of one query object have shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hits, and the products that they stood for."""
+
+    def __init__(
+        self,
+        *,
+        product_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_ids", b"product_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownProducts: _TypeAlias = ShownProducts  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -261,7 +299,13 @@ class HitList(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    CUT_OFF_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """There are further hits beyond the limit."""
+    cut_off: _builtins.int
+    """Products below a cut-off: candidates that are less similar would hardly do better."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first."""
@@ -274,11 +318,13 @@ class HitList(_message.Message):
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
+        more: _builtins.bool = ...,
+        cut_off: _builtins.int = ...,
         facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_off", b"cut_off", "facets", b"facets", "hits", b"hits", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from magpie.v1 import image_pb2 as magpie_dot_v1_dot_image__pb2
 from magpie.v1 import product_pb2 as magpie_dot_v1_dot_product__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16magpie/v1/search.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\x1a\x17magpie/v1/product.proto\"\xed\x01\n\x15\x46indCandidatesRequest\x12*\n\x07queries\x18\x01 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\t\x12\x17\n\x0flimit_per_space\x18\x04 \x01(\x05\x12>\n\x07weights\x18\x05 \x03(\x0b\x32-.magpie.v1.FindCandidatesRequest.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd1\x01\n\tCandidate\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x02 \x01(\t\x12\x1b\n\x03\x62ox\x18\x03 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x38\n\nsimilarity\x18\x04 \x03(\x0b\x32$.magpie.v1.Candidate.SimilarityEntry\x12\x10\n\x08identity\x18\x05 \x01(\x0c\x1a\x31\n\x0fSimilarityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"9\n\rCandidateList\x12(\n\ncandidates\x18\x01 \x03(\x0b\x32\x14.magpie.v1.Candidate\"x\n\x16\x46indCandidatesResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.magpie.v1.CandidateList\x12$\n\x08products\x18\x02 \x03(\x0b\x32\x12.magpie.v1.Product\x12\r\n\x05stale\x18\x03 \x01(\x08\x32\xac\x01\n\rSearchService\x12U\n\x0e\x46indCandidates\x12 .magpie.v1.FindCandidatesRequest\x1a!.magpie.v1.FindCandidatesResponse\x12\x44\n\rIndexEmbedded\x12\x1a.magpie.v1.ObjectsEmbedded\x1a\x17.magpie.v1.ImageIndexedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16magpie/v1/search.proto\x12\tmagpie.v1\x1a\x16magpie/v1/events.proto\x1a\x15magpie/v1/image.proto\x1a\x17magpie/v1/product.proto\"\xfe\x01\n\x15\x46indCandidatesRequest\x12*\n\x07queries\x18\x01 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\t\x12\x17\n\x0flimit_per_space\x18\x04 \x01(\x05\x12>\n\x07weights\x18\x05 \x03(\x0b\x32-.magpie.v1.FindCandidatesRequest.WeightsEntry\x12\x0f\n\x07is_walk\x18\x06 \x01(\x08\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd1\x01\n\tCandidate\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x02 \x01(\t\x12\x1b\n\x03\x62ox\x18\x03 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\x38\n\nsimilarity\x18\x04 \x03(\x0b\x32$.magpie.v1.Candidate.SimilarityEntry\x12\x10\n\x08identity\x18\x05 \x01(\x0c\x1a\x31\n\x0fSimilarityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"9\n\rCandidateList\x12(\n\ncandidates\x18\x01 \x03(\x0b\x32\x14.magpie.v1.Candidate\"x\n\x16\x46indCandidatesResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.magpie.v1.CandidateList\x12$\n\x08products\x18\x02 \x03(\x0b\x32\x12.magpie.v1.Product\x12\r\n\x05stale\x18\x03 \x01(\x08\"7\n\x11GetObjectsRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"e\n\x12GetObjectsResponse\x12#\n\x07product\x18\x01 \x01(\x0b\x32\x12.magpie.v1.Product\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject2\xf7\x01\n\rSearchService\x12U\n\x0e\x46indCandidates\x12 .magpie.v1.FindCandidatesRequest\x1a!.magpie.v1.FindCandidatesResponse\x12I\n\nGetObjects\x12\x1c.magpie.v1.GetObjectsRequest\x1a\x1d.magpie.v1.GetObjectsResponse\x12\x44\n\rIndexEmbedded\x12\x1a.magpie.v1.ObjectsEmbedded\x1a\x17.magpie.v1.ImageIndexedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +39,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANDIDATE_SIMILARITYENTRY']._loaded_options = None
   _globals['_CANDIDATE_SIMILARITYENTRY']._serialized_options = b'8\001'
   _globals['_FINDCANDIDATESREQUEST']._serialized_start=110
-  _globals['_FINDCANDIDATESREQUEST']._serialized_end=347
-  _globals['_FINDCANDIDATESREQUEST_WEIGHTSENTRY']._serialized_start=301
-  _globals['_FINDCANDIDATESREQUEST_WEIGHTSENTRY']._serialized_end=347
-  _globals['_CANDIDATE']._serialized_start=350
-  _globals['_CANDIDATE']._serialized_end=559
-  _globals['_CANDIDATE_SIMILARITYENTRY']._serialized_start=510
-  _globals['_CANDIDATE_SIMILARITYENTRY']._serialized_end=559
-  _globals['_CANDIDATELIST']._serialized_start=561
-  _globals['_CANDIDATELIST']._serialized_end=618
-  _globals['_FINDCANDIDATESRESPONSE']._serialized_start=620
-  _globals['_FINDCANDIDATESRESPONSE']._serialized_end=740
-  _globals['_SEARCHSERVICE']._serialized_start=743
-  _globals['_SEARCHSERVICE']._serialized_end=915
+  _globals['_FINDCANDIDATESREQUEST']._serialized_end=364
+  _globals['_FINDCANDIDATESREQUEST_WEIGHTSENTRY']._serialized_start=318
+  _globals['_FINDCANDIDATESREQUEST_WEIGHTSENTRY']._serialized_end=364
+  _globals['_CANDIDATE']._serialized_start=367
+  _globals['_CANDIDATE']._serialized_end=576
+  _globals['_CANDIDATE_SIMILARITYENTRY']._serialized_start=527
+  _globals['_CANDIDATE_SIMILARITYENTRY']._serialized_end=576
+  _globals['_CANDIDATELIST']._serialized_start=578
+  _globals['_CANDIDATELIST']._serialized_end=635
+  _globals['_FINDCANDIDATESRESPONSE']._serialized_start=637
+  _globals['_FINDCANDIDATESRESPONSE']._serialized_end=757
+  _globals['_GETOBJECTSREQUEST']._serialized_start=759
+  _globals['_GETOBJECTSREQUEST']._serialized_end=814
+  _globals['_GETOBJECTSRESPONSE']._serialized_start=816
+  _globals['_GETOBJECTSRESPONSE']._serialized_end=917
+  _globals['_SEARCHSERVICE']._serialized_start=920
+  _globals['_SEARCHSERVICE']._serialized_end=1167
 # @@protoc_insertion_point(module_scope)

@@ -51,10 +51,13 @@ class FindCandidatesRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     LIMIT_PER_SPACE_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    IS_WALK_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """The bundle whose models made the vectors, `name@version`."""
     limit_per_space: _builtins.int
     """Nearest objects taken, in each space or by the weighted mean, 1 to 1000; 0 means 100."""
+    is_walk: _builtins.bool
+    """Nobody's query, but a walk through the whole index: the recall probe leaves it out."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
         """What to look for, 1 to 30 objects."""
@@ -77,10 +80,11 @@ class FindCandidatesRequest(_message.Message):
         filters: _abc.Iterable[_builtins.str] | None = ...,
         limit_per_space: _builtins.int = ...,
         weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        is_walk: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filters", b"filters", "limit_per_space", b"limit_per_space", "queries", b"queries", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "filters", b"filters", "is_walk", b"is_walk", "limit_per_space", b"limit_per_space", "queries", b"queries", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,3 +209,59 @@ class FindCandidatesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindCandidatesResponse: _TypeAlias = FindCandidatesResponse  # noqa: Y015
+
+@_typing.final
+class GetObjectsRequest(_message.Message):
+    """Asks for a product's objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    bundle: _builtins.str
+    """The bundle whose models made the vectors, `name@version`."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "product_id", b"product_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetObjectsRequest: _TypeAlias = GetObjectsRequest  # noqa: Y015
+
+@_typing.final
+class GetObjectsResponse(_message.Message):
+    """A product's objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product(self) -> _product_pb2.Product:
+        """The product."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
+        """Of all its indexed pictures, in the order that the product lists them; those of one picture in the order of detection."""
+
+    def __init__(
+        self,
+        *,
+        product: _product_pb2.Product | None = ...,
+        objects: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetObjectsResponse: _TypeAlias = GetObjectsResponse  # noqa: Y015

@@ -41,6 +41,11 @@ class SearchServiceStub:
                 request_serializer=magpie_dot_v1_dot_search__pb2.FindCandidatesRequest.SerializeToString,
                 response_deserializer=magpie_dot_v1_dot_search__pb2.FindCandidatesResponse.FromString,
                 _registered_method=True)
+        self.GetObjects = channel.unary_unary(
+                '/magpie.v1.SearchService/GetObjects',
+                request_serializer=magpie_dot_v1_dot_search__pb2.GetObjectsRequest.SerializeToString,
+                response_deserializer=magpie_dot_v1_dot_search__pb2.GetObjectsResponse.FromString,
+                _registered_method=True)
         self.IndexEmbedded = channel.unary_unary(
                 '/magpie.v1.SearchService/IndexEmbedded',
                 request_serializer=magpie_dot_v1_dot_events__pb2.ObjectsEmbedded.SerializeToString,
@@ -54,6 +59,14 @@ class SearchServiceServicer:
 
     def FindCandidates(self, request, context):
         """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetObjects(self, request, context):
+        """What the index has of one product. NOT_FOUND: no such product. FAILED_PRECONDITION: none of its pictures is indexed
+        under that bundle; the message says how far they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +86,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.FindCandidates,
                     request_deserializer=magpie_dot_v1_dot_search__pb2.FindCandidatesRequest.FromString,
                     response_serializer=magpie_dot_v1_dot_search__pb2.FindCandidatesResponse.SerializeToString,
+            ),
+            'GetObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetObjects,
+                    request_deserializer=magpie_dot_v1_dot_search__pb2.GetObjectsRequest.FromString,
+                    response_serializer=magpie_dot_v1_dot_search__pb2.GetObjectsResponse.SerializeToString,
             ),
             'IndexEmbedded': grpc.unary_unary_rpc_method_handler(
                     servicer.IndexEmbedded,
@@ -108,6 +126,33 @@ class SearchService:
             '/magpie.v1.SearchService/FindCandidates',
             magpie_dot_v1_dot_search__pb2.FindCandidatesRequest.SerializeToString,
             magpie_dot_v1_dot_search__pb2.FindCandidatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/magpie.v1.SearchService/GetObjects',
+            magpie_dot_v1_dot_search__pb2.GetObjectsRequest.SerializeToString,
+            magpie_dot_v1_dot_search__pb2.GetObjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

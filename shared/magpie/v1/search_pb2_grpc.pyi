@@ -36,6 +36,10 @@ class SearchServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     FindCandidates: _grpc.UnaryUnaryMultiCallable[_search_pb2.FindCandidatesRequest, _search_pb2.FindCandidatesResponse]
     """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
+    GetObjects: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetObjectsRequest, _search_pb2.GetObjectsResponse]
+    """What the index has of one product. NOT_FOUND: no such product. FAILED_PRECONDITION: none of its pictures is indexed
+    under that bundle; the message says how far they are.
+    """
     IndexEmbedded: _grpc.UnaryUnaryMultiCallable[_events_pb2.ObjectsEmbedded, _events_pb2.ImageIndexed]
     """Writes one image's objects, replacing those that it had. The next query finds them."""
 
@@ -46,6 +50,10 @@ class SearchServiceAsyncStub(SearchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FindCandidates: _aio.UnaryUnaryMultiCallable[_search_pb2.FindCandidatesRequest, _search_pb2.FindCandidatesResponse]  # type: ignore[assignment]
     """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
+    GetObjects: _aio.UnaryUnaryMultiCallable[_search_pb2.GetObjectsRequest, _search_pb2.GetObjectsResponse]  # type: ignore[assignment]
+    """What the index has of one product. NOT_FOUND: no such product. FAILED_PRECONDITION: none of its pictures is indexed
+    under that bundle; the message says how far they are.
+    """
     IndexEmbedded: _aio.UnaryUnaryMultiCallable[_events_pb2.ObjectsEmbedded, _events_pb2.ImageIndexed]  # type: ignore[assignment]
     """Writes one image's objects, replacing those that it had. The next query finds them."""
 
@@ -59,6 +67,16 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.FindCandidatesResponse, _abc.Awaitable[_search_pb2.FindCandidatesResponse]]:
         """The candidates of each query object: the nearest under the filter, each with its similarity in all spaces. FAILED_PRECONDITION: the vectors come from another bundle than the index."""
+
+    @_abc_1.abstractmethod
+    def GetObjects(
+        self,
+        request: _search_pb2.GetObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.GetObjectsResponse, _abc.Awaitable[_search_pb2.GetObjectsResponse]]:
+        """What the index has of one product. NOT_FOUND: no such product. FAILED_PRECONDITION: none of its pictures is indexed
+        under that bundle; the message says how far they are.
+        """
 
     @_abc_1.abstractmethod
     def IndexEmbedded(

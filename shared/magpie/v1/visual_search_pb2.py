@@ -26,23 +26,29 @@ from magpie.v1 import image_pb2 as magpie_dot_v1_dot_image__pb2
 from magpie.v1 import reranking_pb2 as magpie_dot_v1_dot_reranking__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmagpie/v1/visual_search.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\x1a\x19magpie/v1/reranking.proto\"\xd0\x01\n\rSearchRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\x1b\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\x12\x13\n\x0bmax_objects\x18\x06 \x01(\x05\x12\x1a\n\x12include_image_urls\x18\x07 \x01(\x08\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\t\x12\x10\n\x08group_by\x18\x15 \x01(\t\"w\n\nObjectHits\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.magpie.v1.DetectedObject\x12\x1c\n\x04hits\x18\x02 \x03(\x0b\x32\x0e.magpie.v1.Hit\x12 \n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\x0b\x32\x10.magpie.v1.Facet\"\xf9\x01\n\x0eSearchResponse\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12&\n\x07objects\x18\x02 \x03(\x0b\x32\x15.magpie.v1.ObjectHits\x12<\n\ntimings_ms\x18\x03 \x03(\x0b\x32(.magpie.v1.SearchResponse.TimingsMsEntry\x12\x1e\n\x16ranking_config_version\x18\x04 \x01(\x03\x12\x0e\n\x06\x62undle\x18\x05 \x01(\t\x12\r\n\x05stale\x18\x06 \x01(\x08\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32T\n\x13VisualSearchService\x12=\n\x06Search\x12\x18.magpie.v1.SearchRequest\x1a\x19.magpie.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmagpie/v1/visual_search.proto\x12\tmagpie.v1\x1a\x15magpie/v1/image.proto\x1a\x19magpie/v1/reranking.proto\"\xab\x03\n\rSearchRequest\x12\x1f\n\x05image\x18\x01 \x01(\x0b\x32\x10.magpie.v1.Image\x12\x1b\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.magpie.v1.Box\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\x12\x13\n\x0bmax_objects\x18\x06 \x01(\x05\x12\x1a\n\x12include_image_urls\x18\x07 \x01(\x08\x12\x1d\n\x05\x62oxes\x18\n \x03(\x0b\x32\x0e.magpie.v1.Box\x12\x12\n\nproduct_id\x18\x0b \x01(\t\x12*\n\x08\x65mbedded\x18\x0c \x01(\x0b\x32\x18.magpie.v1.EmbeddedQuery\x12\x36\n\x07weights\x18\r \x03(\x0b\x32%.magpie.v1.SearchRequest.WeightsEntry\x12\x12\n\npage_token\x18\x0e \x01(\t\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\t\x12\x10\n\x08group_by\x18\x15 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"K\n\rEmbeddedQuery\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12*\n\x07objects\x18\x02 \x03(\x0b\x32\x19.magpie.v1.EmbeddedObject\"w\n\nObjectHits\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.magpie.v1.DetectedObject\x12\x1c\n\x04hits\x18\x02 \x03(\x0b\x32\x0e.magpie.v1.Hit\x12 \n\x06\x66\x61\x63\x65ts\x18\x14 \x03(\x0b\x32\x10.magpie.v1.Facet\"\x92\x02\n\x0eSearchResponse\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12&\n\x07objects\x18\x02 \x03(\x0b\x32\x15.magpie.v1.ObjectHits\x12<\n\ntimings_ms\x18\x03 \x03(\x0b\x32(.magpie.v1.SearchResponse.TimingsMsEntry\x12\x1e\n\x16ranking_config_version\x18\x04 \x01(\x03\x12\x0e\n\x06\x62undle\x18\x05 \x01(\t\x12\r\n\x05stale\x18\x06 \x01(\x08\x12\x17\n\x0fnext_page_token\x18\n \x01(\t\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32T\n\x13VisualSearchService\x12=\n\x06Search\x12\x18.magpie.v1.SearchRequest\x1a\x19.magpie.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'magpie.v1.visual_search_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SEARCHREQUEST_WEIGHTSENTRY']._loaded_options = None
+  _globals['_SEARCHREQUEST_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._loaded_options = None
   _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_options = b'8\001'
   _globals['_SEARCHREQUEST']._serialized_start=95
-  _globals['_SEARCHREQUEST']._serialized_end=303
-  _globals['_OBJECTHITS']._serialized_start=305
-  _globals['_OBJECTHITS']._serialized_end=424
-  _globals['_SEARCHRESPONSE']._serialized_start=427
-  _globals['_SEARCHRESPONSE']._serialized_end=676
-  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_start=628
-  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_end=676
-  _globals['_VISUALSEARCHSERVICE']._serialized_start=678
-  _globals['_VISUALSEARCHSERVICE']._serialized_end=762
+  _globals['_SEARCHREQUEST']._serialized_end=522
+  _globals['_SEARCHREQUEST_WEIGHTSENTRY']._serialized_start=476
+  _globals['_SEARCHREQUEST_WEIGHTSENTRY']._serialized_end=522
+  _globals['_EMBEDDEDQUERY']._serialized_start=524
+  _globals['_EMBEDDEDQUERY']._serialized_end=599
+  _globals['_OBJECTHITS']._serialized_start=601
+  _globals['_OBJECTHITS']._serialized_end=720
+  _globals['_SEARCHRESPONSE']._serialized_start=723
+  _globals['_SEARCHRESPONSE']._serialized_end=997
+  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_start=949
+  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_end=997
+  _globals['_VISUALSEARCHSERVICE']._serialized_start=999
+  _globals['_VISUALSEARCHSERVICE']._serialized_end=1083
 # @@protoc_insertion_point(module_scope)

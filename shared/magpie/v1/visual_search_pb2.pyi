@@ -22,9 +22,29 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SearchRequest(_message.Message):
-    """Asks for the products in a photo."""
+    """Asks for products. Exactly one of `image`, `product_id`, `embedded` and `page_token` says like what."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     IMAGE_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
@@ -33,6 +53,11 @@ class SearchRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     MAX_OBJECTS_FIELD_NUMBER: _builtins.int
     INCLUDE_IMAGE_URLS_FIELD_NUMBER: _builtins.int
+    BOXES_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
@@ -46,9 +71,18 @@ class SearchRequest(_message.Message):
     explain: _builtins.bool
     """Give each hit its reasons."""
     max_objects: _builtins.int
-    """At most so many objects, 1 to 30; 0 means 5."""
+    """At most so many objects of the photo, 1 to 30; 0 means 5. Means nothing with `box`, `boxes`, or without a photo."""
     include_image_urls: _builtins.bool
     """Give each hit an address from which its picture can be fetched for some minutes."""
+    product_id: _builtins.str
+    """Products like this one of the catalogue: like the whole of its first picture that is in the index. The answer has
+    one object. The product itself is left out and, where variants are grouped (`group_by` is `group`, or is empty and the
+    ranking config says so), so is its group.
+    """
+    page_token: _builtins.str
+    """The next page of an earlier answer, by its `next_page_token`. Stands alone: all else is remembered. A token is good
+    for ten minutes and can be sent again for the same page. INVALID_ARGUMENT: there is no such token any more.
+    """
     group_by: _builtins.str
     """A name of texts. Of the products with the same text only the best is shown, and names the others in `stands_for`;
     one without a text stands alone. Takes the place of the ranking config's `group_variants`, which is `group`.
@@ -59,12 +93,28 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def box(self) -> _image_pb2.Box:
-        """If set, only this region is searched, and nothing is detected."""
+        """If set, only this region of the photo is searched, and nothing is detected. The same as one of `boxes`."""
+
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Box]:
+        """If set, these regions of the photo are searched, at most 30, and nothing is detected. The answer has one object a
+        box, in this order; a box that stands here twice is answered twice. Not together with `box`.
+        """
+
+    @_builtins.property
+    def embedded(self) -> Global___EmbeddedQuery:
+        """Products nearest to vectors that were made elsewhere, say on the phone; no stage looks at a picture."""
+
+    @_builtins.property
+    def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Space -> weight, at least 0, not all 0: for this search in place of the weights of the ranking config. A space that is
+        not named has weight 0, so {"similar": 1} asks for look-alikes alone. Empty: the config's.
+        """
 
     @_builtins.property
     def facets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names whose values are counted among the products found for each object: built-in ones or attributes, at most 10,
-        each once.
+        each once. The first page has them.
         """
 
     def __init__(
@@ -77,20 +127,55 @@ class SearchRequest(_message.Message):
         explain: _builtins.bool = ...,
         max_objects: _builtins.int = ...,
         include_image_urls: _builtins.bool = ...,
+        boxes: _abc.Iterable[_image_pb2.Box] | None = ...,
+        product_id: _builtins.str = ...,
+        embedded: Global___EmbeddedQuery | None = ...,
+        weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        page_token: _builtins.str = ...,
         facets: _abc.Iterable[_builtins.str] | None = ...,
         group_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "embedded", b"embedded", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "image", b"image", "include_image_urls", b"include_image_urls", "limit", b"limit", "max_objects", b"max_objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "boxes", b"boxes", "embedded", b"embedded", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "image", b"image", "include_image_urls", b"include_image_urls", "limit", b"limit", "max_objects", b"max_objects", "page_token", b"page_token", "product_id", b"product_id", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
 @_typing.final
+class EmbeddedQuery(_message.Message):
+    """Objects whose vectors the caller has made, with the models of the bundle in use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    bundle: _builtins.str
+    """The bundle whose models made the vectors, `name@version`, as SearchResponse names it."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.EmbeddedObject]:
+        """1 to 30, each with one vector for every space of the bundle. Of `object` only the box is read, and only to be given
+        back; without one it is the whole image.
+        """
+
+    def __init__(
+        self,
+        *,
+        bundle: _builtins.str = ...,
+        objects: _abc.Iterable[_image_pb2.EmbeddedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbeddedQuery: _TypeAlias = EmbeddedQuery  # noqa: Y015
+
+@_typing.final
 class ObjectHits(_message.Message):
-    """An object of the photo with its hits."""
+    """An object that was searched for with its hits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -126,7 +211,7 @@ Global___ObjectHits: _TypeAlias = ObjectHits  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
-    """The products in a photo."""
+    """The products that were found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,21 +241,30 @@ class SearchResponse(_message.Message):
     RANKING_CONFIG_VERSION_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query_id: _builtins.str
-    """Names this search in later events."""
+    """Names this search, with all its pages, in later events."""
     ranking_config_version: _builtins.int
     """The ranking config that was applied."""
     bundle: _builtins.str
     """The bundle whose models were used, `name@version`."""
     stale: _builtins.bool
     """The newest writes to the catalogue may be missing: it does not answer, and this is its last known state."""
+    next_page_token: _builtins.str
+    """For the next page of all objects together: the next hits of each, none where they have come to an end. Empty where
+    there is no more: hits are taken from an object's 1000 nearest objects of the catalogue, or from fewer where many are
+    searched for at once, 3000 together. No page shows a product that an earlier one has shown for the same object,
+    whatever happens to the catalogue meanwhile.
+    """
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectHits]:
-        """Best object first; at least one."""
+        """Best object first, or in the order of the request; at least one. The same on every page."""
 
     @_builtins.property
     def timings_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Stage -> milliseconds: `detection`, `embedding`, `search`, `reranking`, `total`."""
+        """Stage -> milliseconds: `detection`, `embedding`, `lookup` (of a product's vectors), `search`, `reranking`, `total`;
+        only of the stages that were needed.
+        """
 
     def __init__(
         self,
@@ -181,10 +275,11 @@ class SearchResponse(_message.Message):
         ranking_config_version: _builtins.int = ...,
         bundle: _builtins.str = ...,
         stale: _builtins.bool = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "objects", b"objects", "query_id", b"query_id", "ranking_config_version", b"ranking_config_version", "stale", b"stale", "timings_ms", b"timings_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "next_page_token", b"next_page_token", "objects", b"objects", "query_id", b"query_id", "ranking_config_version", b"ranking_config_version", "stale", b"stale", "timings_ms", b"timings_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

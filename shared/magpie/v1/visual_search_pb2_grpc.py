@@ -47,8 +47,10 @@ class VisualSearchServiceServicer:
     """
 
     def Search(self, request, context):
-        """Finds the objects in a photo and the products nearest to each.
-        NOT_FOUND: no upload has that key.
+        """Finds the products nearest to each object of a photo; or those most like a product of the catalogue; or those
+        nearest to vectors that the caller has made; or the next page of any of these.
+        NOT_FOUND: no upload has that key, no product that id. FAILED_PRECONDITION: the product has no picture in the index
+        (the message says how far they are), or the vectors are of another bundle than the one in use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,10 @@ class VisualSearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VisualSearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_visual_search_pb2.SearchRequest, _visual_search_pb2.SearchResponse]
-    """Finds the objects in a photo and the products nearest to each.
-    NOT_FOUND: no upload has that key.
+    """Finds the products nearest to each object of a photo; or those most like a product of the catalogue; or those
+    nearest to vectors that the caller has made; or the next page of any of these.
+    NOT_FOUND: no upload has that key, no product that id. FAILED_PRECONDITION: the product has no picture in the index
+    (the message says how far they are), or the vectors are of another bundle than the one in use.
     """
 
 @_typing.type_check_only
@@ -44,8 +46,10 @@ class VisualSearchServiceAsyncStub(VisualSearchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_visual_search_pb2.SearchRequest, _visual_search_pb2.SearchResponse]  # type: ignore[assignment]
-    """Finds the objects in a photo and the products nearest to each.
-    NOT_FOUND: no upload has that key.
+    """Finds the products nearest to each object of a photo; or those most like a product of the catalogue; or those
+    nearest to vectors that the caller has made; or the next page of any of these.
+    NOT_FOUND: no upload has that key, no product that id. FAILED_PRECONDITION: the product has no picture in the index
+    (the message says how far they are), or the vectors are of another bundle than the one in use.
     """
 
 class VisualSearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +61,10 @@ class VisualSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _visual_search_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_visual_search_pb2.SearchResponse, _abc.Awaitable[_visual_search_pb2.SearchResponse]]:
-        """Finds the objects in a photo and the products nearest to each.
-        NOT_FOUND: no upload has that key.
+        """Finds the products nearest to each object of a photo; or those most like a product of the catalogue; or those
+        nearest to vectors that the caller has made; or the next page of any of these.
+        NOT_FOUND: no upload has that key, no product that id. FAILED_PRECONDITION: the product has no picture in the index
+        (the message says how far they are), or the vectors are of another bundle than the one in use.
         """
 
 def add_VisualSearchServiceServicer_to_server(servicer: VisualSearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

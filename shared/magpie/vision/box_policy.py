@@ -42,9 +42,9 @@ class QueryPolicy:
         """Best first, at least one."""
         return list(detections) or [WHOLE]
 
-    def asked(self, box: Box) -> list[Detection]:
-        """The one object of a caller who gave a box."""
-        return [Detection(box, QUERY_LABEL, 1.0)]
+    def asked(self, boxes: Sequence[Box]) -> list[Detection]:
+        """The objects of a caller who gave boxes, in their order."""
+        return [Detection(box, QUERY_LABEL, 1.0) for box in boxes]
 
     def shares(self, labels: Sequence[str]) -> list[float]:
         """How much of the whole image's vector goes into each object's."""

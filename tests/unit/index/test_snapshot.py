@@ -91,8 +91,8 @@ values = st.one_of(
     st.sampled_from(["red", "blue", ""]).map(lambda text: AttributeValue(text=text)),
     st.sampled_from([0.0, 1.5, -2.0]).map(lambda number: AttributeValue(number=number)),
     st.booleans().map(lambda flag: AttributeValue(flag=flag)),
-    st.lists(st.sampled_from(["red", "blue", ""]), max_size=3).map(
-        lambda texts: AttributeValue(texts=TextSet(values=texts))
+    st.sets(st.sampled_from(["red", "blue", "green"])).map(
+        lambda texts: AttributeValue(texts=TextSet(values=sorted(texts)))
     ),
 )
 conditions = st.sampled_from(

@@ -15,13 +15,18 @@ COMMANDS = [
     "status",
     "index",
     "search",
+    "similar",
     "attributes",
     "evaluate",
+    "duplicates",
     "config",
     "delete",
     "key",
     "parked",
+    "probe",
     "replay",
+    "compact",
+    "change-over",
 ]
 
 
@@ -54,12 +59,25 @@ def test_help_shows_every_command_and_each_shows_examples() -> None:
     [
         ["no-such-command"],
         ["search"],
+        ["probe", "--last", "0"],
+        ["probe", "--queries", __file__],
         ["search", __file__],
         ["search", __file__, "--customer", "My Shop"],
         ["search", __file__, "--customer", "c", "--box", "0,0,1"],
         ["search", __file__, "--customer", "c", "--box", "0.5,0,0.2,1"],
         ["search", __file__, "--customer", "c", "-k", "0"],
+        ["search", "--customer", "c"],
+        ["search", __file__, "--customer", "c", "--page", "token"],
+        ["search", "--customer", "c", "--page", "token", "-k", "3"],
+        ["search", __file__, "--customer", "c", "--weight", "similar"],
+        ["similar", "--customer", "c"],
         ["index", "no-such-file.csv", "--customer", "c"],
+        ["index", "migrate"],
+        ["index", "migrate", "--to", "nowhere"],
+        ["index", "migrate", "--to", "redis", "--drop"],
+        ["duplicates"],
+        ["duplicates", "--customer", "c", "--kind", "near"],
+        ["duplicates", "--customer", "c", "--min-probability", "1"],
     ],
 )
 def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
@@ -67,6 +85,13 @@ def test_what_is_not_understood_exits_with_2(arguments: list[str]) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
+
+
+def test_index_migrate_stands_beside_index() -> None:
+    one = magpie("index", "migrate", "--help")
+    assert one.returncode == 0
+    assert "magpie index migrate --to redis" in one.stdout.partition("Examples:")[2]
+    assert "magpie index migrate" in magpie("index", "--help").stdout
 
 
 def test_without_a_running_system(tmp_path: Path) -> None:
@@ -80,7 +105,13 @@ def test_without_a_running_system(tmp_path: Path) -> None:
 def test_the_home_may_stand_before_or_after_the_command(tmp_path: Path) -> None:
     for arguments in (("--home", tmp_path, "status", "--json"), ("status", "--home", tmp_path, "--json")):
         answer = json.loads(magpie(*arguments).stdout)
-        assert answer == {"home": str(tmp_path), "running": False, "processes": [], "queues": {}}
+        assert answer == {
+            "home": str(tmp_path),
+            "running": False,
+            "processes": [],
+            "queues": {},
+            "indexes": [],
+        }
 
 
 def test_problems_of_a_catalogue_come_before_anything_else(tmp_path: Path) -> None:

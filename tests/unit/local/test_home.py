@@ -10,9 +10,10 @@ from local.home import Home, Running, RunState
 
 def test_the_run_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     home = Home(tmp_path / "new" / ".magpie")
-    assert home.run_state() == RunState()
+    snapshots = str(home.snapshots.resolve())
+    assert home.run_state() == RunState(snapshots=snapshots)
     home.make()
-    state = RunState({"redis": 1, "aws": 2, "grpc": 3, "http": 4}, "", {"api": Running(10, 1.5)})
+    state = RunState({"redis": 1, "aws": 2, "grpc": 3, "http": 4}, "", {"api": Running(10, 1.5)}, snapshots)
     home.write_run_state(state)
     assert home.run_state() == state
     assert state.redis_url == "redis://127.0.0.1:1/0"

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from local.commands.search import _facet_line, _table, answer
+from local.commands.hits import _facet_line, _table, answer, merged
 from magpie.ranking.facets import count_facet
 from magpie.v1.product_pb2 import AttributeValue, Product
 from magpie.v1.reranking_pb2 import Hit
@@ -16,7 +16,7 @@ from magpie.v1.visual_search_pb2 import ObjectHits, SearchResponse
 
 def shown(hits: list[Hit]) -> str:
     screen = io.StringIO()
-    Console(file=screen, width=100).print(_table(ObjectHits(hits=hits), explain=False))
+    Console(file=screen, width=100).print(_table(ObjectHits(hits=hits)))
     return screen.getvalue()
 
 
@@ -96,3 +96,20 @@ def test_json_tells_a_probability_of_zero_from_none() -> None:
     hits = [Hit(product_id="a", probability=0.0), Hit(product_id="b")]
     told = answer(SearchResponse(objects=[ObjectHits(hits=hits)]))
     assert [hit["probability"] for hit in told["objects"][0]["hits"]] == [0.0, None]
+
+
+def test_pages_become_one_answer() -> None:
+    pages = [
+        SearchResponse(
+            query_id="q",
+            objects=[ObjectHits(hits=[Hit(product_id=id_) for id_ in ids]) for ids in of_page],
+            timings_ms={"search": 2.0, "total": 3.0},
+            next_page_token=token,
+        )
+        for of_page, token in ((("ab", "uv"), "more"), (("c", ""), ""))
+    ]
+    whole = merged(pages)
+    assert [[hit.product_id for hit in found.hits] for found in whole.objects] == [list("abc"), list("uv")]
+    assert (whole.query_id, whole.next_page_token) == ("q", "")
+    assert dict(whole.timings_ms) == {"search": 4.0, "total": 6.0}
+    assert merged(pages[:1]).next_page_token == "more"

@@ -48,6 +48,11 @@ def test_a_probability_is_never_0_or_1_and_never_falls() -> None:
     assert (np.diff(got) >= 0).all()
 
 
+def test_the_highest_is_that_of_the_category_that_gives_most() -> None:
+    assert calibration().highest("identity") == pytest.approx(1 / (1 + math.exp(-4)))
+    assert calibration().highest("similar") == pytest.approx(1 / (1 + math.exp(-2)))
+
+
 def test_a_space_that_is_not_there_is_an_error() -> None:
     with pytest.raises(KeyError):
         calibration().probability("colour", np.zeros(1), "")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from magpie.index.filter_terms import value_of
 from magpie.ranking.facets import MAX_VALUES, count_facet
-from magpie.ranking.rank import hit_list
+from magpie.ranking.rank import rank_page
 from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 from magpie.v1.reranking_pb2 import Facet
 from magpie.v1.search_pb2 import Candidate
@@ -69,14 +69,14 @@ def test_facets_count_what_passes_filter_and_cut_off_beyond_limit_and_groups() -
     found = [candidate(id_, score) for id_, score in zip("abcde", (0.9, 0.8, 0.7, 0.6, -0.9), strict=True)]
     found.append(candidate("a", 0.1))  # another object of a product counts no second time
     rules = config(filter="stock > 0", min_score=0.0, group_variants=True)
-    answer = hit_list(rules, found, shop, limit=1, facets=["category", "stock", "brand"])
+    answer = rank_page(rules, found, shop, limit=1, facets=["category", "stock", "brand"])
     assert [(hit.product_id, list(hit.stands_for)) for hit in answer.hits] == [("a", ["b"])]
     assert [told(facet) for facet in answer.facets] == [[("Juice", 2), ("Tea", 1)], [(1.0, 3)], []]
     assert [facet.products for facet in answer.facets] == [3, 3, 0]
 
 
 def test_facets_of_nothing() -> None:
-    answer = hit_list(config(), [], {}, 10, facets=["brand", "price"])
+    answer = rank_page(config(), [], {}, 10, facets=["brand", "price"])
     assert [(facet.name, facet.products) for facet in answer.facets] == [("brand", 0), ("price", 0)]
 
 
@@ -90,7 +90,7 @@ def test_group_by_takes_the_place_of_the_configs_variants() -> None:
     rules = config(group_variants=True)
 
     def groups(group_by: str) -> list[tuple[str, list[str]]]:
-        hits = hit_list(rules, found, shop, 10, group_by=group_by).hits
+        hits = rank_page(rules, found, shop, 10, group_by=group_by).hits
         return [(hit.product_id, list(hit.stands_for)) for hit in hits]
 
     assert groups("") == groups("group") == [("a", ["b", "c", "d", "e"])]
@@ -102,7 +102,7 @@ def test_grouping_keeps_the_best_of_each_text_and_loses_nobody(
     candidates: list[Candidate], groups: list[str]
 ) -> None:
     shop = {id_: Product(id=id_, group=group) for id_, group in zip("abcdef", groups, strict=True)}
-    plain = [hit.product_id for hit in hit_list(config(), candidates, shop, 100).hits]
+    plain = [hit.product_id for hit in rank_page(config(), candidates, shop, 100).hits]
     expected: list[list[str]] = []
     for id_ in plain:
         home = next(
@@ -112,5 +112,5 @@ def test_grouping_keeps_the_best_of_each_text_and_loses_nobody(
             expected.append([id_])
         else:
             home.append(id_)
-    hits = hit_list(config(), candidates, shop, 100, group_by="group").hits
+    hits = rank_page(config(), candidates, shop, 100, group_by="group").hits
     assert [[hit.product_id, *hit.stands_for] for hit in hits] == expected

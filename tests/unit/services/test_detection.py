@@ -19,6 +19,7 @@ from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.crop_store import MemoryCropStore
 from magpie.vision.decode import decode
 from magpie.vision.detector import Detector
+from magpie.vision.fingerprint import fingerprint
 from magpie.vision.preprocess import crops
 from tests.unit.vision import tiny_models
 
@@ -34,6 +35,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 PHOTO = jpeg(np.random.default_rng(0).integers(100, 156, (100, 200, 3), dtype=np.uint8))
 BLACK = jpeg(np.zeros((50, 50, 3), np.uint8))  # the tiny detector's scores fall to 0 on it
+HALVES = jpeg(np.repeat(np.array([0, 255], np.uint8), 40)[None, :, None].repeat(60, 0).repeat(3, 2))
 SHA = hashlib.sha256(PHOTO).hexdigest()
 
 
@@ -62,7 +64,7 @@ def detector(tmp_path: Path) -> Detector:
 
 @pytest.fixture
 def servicer(detector: Detector, store: MemoryCropStore) -> DetectionServicer:
-    photos = Uploaded({("shop", "key"): PHOTO, ("shop", "black"): BLACK})
+    photos = Uploaded({("shop", "key"): PHOTO, ("shop", "black"): BLACK, ("shop", "halves"): HALVES})
     return DetectionServicer(detector, store, tiny_models.INPUT, photos)
 
 
@@ -114,6 +116,37 @@ def test_a_given_box_is_the_one_object(servicer: DetectionServicer, store: Memor
     (only,) = response.objects
     assert (only.box, only.label, only.score, only.whole_image) == (box, "query", 1, False)
     assert store.get("shop", response.image.sha256, boxes_of([only])) is not None
+
+
+def test_given_boxes_are_the_objects_in_their_order(
+    servicer: DetectionServicer, store: MemoryCropStore
+) -> None:
+    some = [image_pb2.Box(x0=x, y0=0.1, x1=x + 0.3, y1=0.6) for x in (0.5, 0.1)]
+    request = detection_pb2.DetectRequest(image=content(PHOTO), boxes=[*some, some[0]], max_objects=1)
+    response = servicer.Detect(request, call())
+    assert [o.box for o in response.objects] == [*some, some[0]]
+    assert [(o.label, o.whole_image) for o in response.objects] == [("query", False)] * 3
+    kept = store.get("shop", SHA, boxes_of(response.objects))
+    np.testing.assert_array_equal(
+        kept, crops(decode(PHOTO).pixels, boxes_of(response.objects), tiny_models.INPUT)
+    )
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([image_pb2.Box(x1=1, y1=1)] * 31, "boxes: at most 30, got 31"),
+        ([image_pb2.Box(x1=1, y1=1), image_pb2.Box(x0=0.5, x1=0.2, y1=1)], r"boxes\[1\]: needs x0 < x1"),
+    ],
+)
+def test_boxes_that_are_none_are_named(
+    servicer: DetectionServicer, boxes: list[image_pb2.Box], message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        servicer.Detect(detection_pb2.DetectRequest(image=content(PHOTO), boxes=boxes), call())
+    both = detection_pb2.DetectRequest(image=content(PHOTO), boxes=boxes, box=boxes[0])
+    with pytest.raises(InvalidArgument, match="boxes: does not go together with `box`"):
+        servicer.Detect(both, call())
 
 
 def test_the_whole_image_s_crop_is_kept_where_boxes_will_be_mixed_with_it(
@@ -180,6 +213,21 @@ def test_a_catalogue_picture_without_objects_is_the_whole(servicer: DetectionSer
     event = uploaded(upload_key="black", sha256=hashlib.sha256(BLACK).hexdigest())
     (only,) = servicer.DetectUploaded(event, call("")).objects
     assert (only.label, only.score, only.whole_image) == ("image", 0, True)
+
+
+def test_a_catalogue_picture_has_a_fingerprint_an_empty_one_if_it_shows_nothing(servicer) -> None:
+    event = uploaded(upload_key="halves", sha256=hashlib.sha256(HALVES).hexdigest())
+    detected = servicer.DetectUploaded(event, call(""))
+    assert detected.fingerprint == fingerprint(decode(HALVES).pixels)
+    np.testing.assert_allclose(
+        np.frombuffer(detected.fingerprint.colours, np.uint8).reshape(4, 4, 3)[:, :, 0],
+        [[0, 0, 255, 255]] * 4,
+        atol=2,
+    )
+    event = uploaded(upload_key="black", sha256=hashlib.sha256(BLACK).hexdigest())
+    detected = servicer.DetectUploaded(event, call(""))
+    assert detected.HasField("fingerprint")
+    assert detected.fingerprint == image_pb2.Fingerprint()
 
 
 @pytest.mark.parametrize(

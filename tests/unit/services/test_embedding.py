@@ -180,6 +180,19 @@ def test_a_catalogue_picture_by_its_crops_and_again_without_them(servicer, embed
     assert first == again
     assert (first.image, first.bundle) == (event.image, "tiny@1")
     assert_same(vectors_of(first.objects), expected(embedder, BOXES))
+    assert not first.HasField("fingerprint")  # an event of an earlier release
+
+
+def test_the_fingerprint_goes_on_as_it_came(servicer) -> None:
+    for came in (
+        image_pb2.Fingerprint(perceptual_hash=2**64 - 1, colours=bytes(48)),
+        image_pb2.Fingerprint(),
+    ):
+        event = detected()
+        event.fingerprint.CopyFrom(came)
+        embedded = servicer.EmbedDetected(event, call(""))
+        assert embedded.HasField("fingerprint")
+        assert embedded.fingerprint == came
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from magpie.synthesis.backgrounds import background
+from magpie.vision.perceptual_hash import SIDE, distances, perceptual_hash
 from training.datasets import near_duplicates
 from training.datasets.measured_picture import Measured, measure, measure_all
 from training.datasets.near_duplicates import MAX_BITS, alike, groups
-from training.datasets.perceptual_hash import SIDE, distances, perceptual_hash
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from training.release import significance
-from training.release.significance import bootstrap_interval, detectable_difference, holm, sign_flip_p
+from magpie.evaluation import significance
+from magpie.evaluation.significance import bootstrap_interval, detectable_difference, holm, sign_flip_p
 
 
 def scipy_p(differences: np.ndarray) -> float:

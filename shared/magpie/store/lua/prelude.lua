@@ -1,6 +1,7 @@
 -- Stands before every script that writes. One script is one atomic step: a product, its images' ledger, its objects
 -- and the entry in the change stream are never seen apart.
-local products, listed, images, unfinished, bundles, changes, typed, attributes = unpack(KEYS)
+local products, listed, images, unfinished, bundles, changes, fingerprints, typed, attributes =
+  unpack(KEYS)
 local objects_prefix = ARGV[1] -- of the hash of objects of each bundle; it has the customer's hash tag, as all keys
 
 -- States of magpie.v1.ImageStatus.
@@ -26,6 +27,7 @@ end
 local function withdraw(product, sha256)
   local field = image_field(product, sha256)
   redis.call('HDEL', images, field)
+  redis.call('HDEL', fingerprints, field)
   redis.call('ZREM', unfinished, field)
   for _, bundle in ipairs(redis.call('HKEYS', bundles)) do
     redis.call('HDEL', objects_prefix .. bundle, field)

@@ -1,6 +1,6 @@
--- ARGV: prefix, bundle, seconds that an image may be on its way, then for each product: id, bytes, images joined by
+-- ARGV: prefix, the bundle that serves where none is written, seconds that an image may be on its way, then for each product: id, bytes, images joined by
 -- spaces, names and types joined by spaces. Returns for each product: change, then the images that are neither in the index nor on their way.
-local bundle, patience = ARGV[2], tonumber(ARGV[3])
+local bundle, patience = serving or ARGV[2], tonumber(ARGV[3])
 local UNCHANGED, UPDATED, CREATED = 3, 2, 1
 
 local function is_on_its_way(field, entry)
