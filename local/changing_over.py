@@ -15,6 +15,7 @@ from magpie.rpc.registry import unobserved
 from magpie.settings import Settings
 from magpie.tables.queries import read_queries
 from magpie.v1.image_pb2 import Image
+from magpie.vision.bundle import Bundle
 
 GRADED = "graded query"  # the kind of query that a file has
 
@@ -26,8 +27,13 @@ def operator_of(state: RunState | None) -> ChangeOverOperator:
     return Application(Settings.from_environment(), observe=lambda _: unobserved).change_over_operator
 
 
-def next_bundle(operator: ChangeOverOperator) -> str:
-    """The id of MAGPIE_NEXT_BUNDLE. Raises FailedPrecondition without."""
+def bundle_id(operator: ChangeOverOperator, to: str) -> str:
+    """Of `to`, which is an id or a bundle's folder; empty: MAGPIE_NEXT_BUNDLE's.
+
+    Raises FailedPrecondition if there is none, or the folder has no sound bundle.
+    """
+    if to:
+        return Bundle.load(Path(to)).id if Path(to).is_dir() else to
     ids = operator.bundles
     if len(ids) < 2:
         raise FailedPrecondition(

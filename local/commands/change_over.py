@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from local.changing_over import graded, next_bundle, operator_of
+from local.changing_over import bundle_id, graded, operator_of
 from local.commands.options import (
     customer_option,
     examples,
@@ -63,7 +63,9 @@ def command() -> None:
 
 @command.command("start", epilog=examples("magpie change-over start --customer my-shop --backlog 50"))
 @customer_option
-@click.option("--to", "bundle", default="", metavar="B", help="NAME@VERSION.  [default: the next bundle]")
+@click.option(
+    "--to", default="", metavar="B", help="NAME@VERSION, or a bundle's folder.  [default: the next bundle]"
+)
 @click.option(
     "--backlog",
     default=BACKLOG,
@@ -74,10 +76,10 @@ def command() -> None:
 @on_aws_option
 @home_option
 @json_option
-def start(customer: str, bundle: str, backlog: int, on_aws: bool, home: Home, as_json: bool) -> None:
+def start(customer: str, to: str, backlog: int, on_aws: bool, home: Home, as_json: bool) -> None:
     """Begin to embed the stored pictures with the next bundle; searches see nothing of it."""
     operator = _operator(home, on_aws)
-    _show(operator.start(customer, bundle or next_bundle(operator), backlog), as_json)
+    _show(operator.start(customer, bundle_id(operator, to), backlog), as_json)
 
 
 @command.command("status", epilog=examples("magpie change-over status --customer my-shop --watch"))

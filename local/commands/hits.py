@@ -94,6 +94,7 @@ def answer(response: SearchResponse) -> dict[str, Any]:
     """The JSON form."""
     return {
         "query_id": response.query_id,
+        "bundle": response.bundle,
         "objects": [
             {
                 "box": [round(side, 5) for side in corners(found.object.box)],

@@ -47,7 +47,7 @@ def test_a_photo_finds_its_product(local_system: LocalSystem, shop: Shop) -> Non
 def test_the_form_of_a_search(local_system: LocalSystem, shop: Shop) -> None:
     photo = shop.photo(shop.products[0])
     found = local_system.json("search", photo, "--customer", "shop", "-k", "3", "--explain")
-    assert set(found) == {"query_id", "objects", "timings_ms", "next_page_token"}
+    assert set(found) == {"query_id", "bundle", "objects", "timings_ms", "next_page_token"}
     assert {"detection", "embedding", "search", "reranking", "total"} <= set(found["timings_ms"])
     for object_ in found["objects"]:
         assert set(object_) == {"box", "label", "score", "hits", "facets"}
