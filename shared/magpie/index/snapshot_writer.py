@@ -136,7 +136,7 @@ class _Column:
         if isinstance(value, str):
             self._append("codes", row, self._number(value))
         elif isinstance(value, frozenset):
-            for text in value:
+            for text in sorted(value):  # equal products make equal files
                 self._append("members", row, self._number(text))
         elif isinstance(value, bool):
             self._append("flags", row, value)
