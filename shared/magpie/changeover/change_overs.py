@@ -17,21 +17,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from magpie.changeover.record import ChangeOver, Due, FailedImage, Progress
 from magpie.errors import FailedPrecondition
-from magpie.store.catalogue import writing_prelude
-from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_connection import hash_pages, redis_answers
+from magpie.store.redis_keys import customer_key, image_parts
 from magpie.store.serving import serving_key
+from magpie.store.writing_scripts import WritingScripts
 
 PATIENCE_SECONDS = 600.0  # an image that has made no step for so long is sent again
 _CUSTOMERS = "magpie:{CHANGE-OVERS}:customers"  # upper case: no customer has this hash tag
 _SCANNED = 500
-_LUA = Path(__file__).parents[1] / "store" / "lua"
 _SCRIPTS = (
     "start_changeover",
     "set_changeover",
@@ -42,7 +41,6 @@ _SCRIPTS = (
     "switch_bundle",
     "drop_bundle",
 )
-_KEYS = ("products", "listed", "images", "unfinished", "bundles", "changes")
 
 
 class ChangeOvers:
@@ -55,10 +53,7 @@ class ChangeOvers:
     def __init__(self, client: redis.Redis, first: str) -> None:
         self._redis: Any = client
         self._first = first
-        self._scripts = {
-            name: client.register_script(writing_prelude() + (_LUA / f"{name}.lua").read_text())
-            for name in _SCRIPTS
-        }
+        self._writes = WritingScripts(client, _SCRIPTS)
 
     def customers(self) -> list[str]:
         """Those who may have a change-over under way."""
@@ -84,7 +79,7 @@ class ChangeOvers:
     def find(self, customer: str) -> ChangeOver | None:
         """The change-over under way, if there is one."""
         with redis_answers():
-            fields = self._redis.hgetall(_key(customer, "changeover"))
+            fields = self._redis.hgetall(customer_key(customer, "changeover"))
         if not fields:
             return None
         record = {name.decode(): value.decode() for name, value in fields.items()}
@@ -113,7 +108,7 @@ class ChangeOvers:
 
     def start(self, customer: str, to_bundle: str, backlog: int) -> ChangeOver:
         """Begin one, or find it begun."""
-        problem = self._run("start_changeover", customer, [to_bundle, self._first, backlog])
+        problem = self._writes.run("start_changeover", customer, [to_bundle, self._first, backlog])
         if problem == b"serves":
             raise FailedPrecondition(f"bundle {to_bundle} serves customer {customer} already")
         if problem is not None:
@@ -127,18 +122,11 @@ class ChangeOvers:
 
     def images(self, customer: str) -> Iterator[list[bytes]]:
         """Every image that products list, in pages, some perhaps twice."""
-        cursor = 0
-        while True:
-            with redis_answers():
-                cursor, page = self._redis.hscan(_key(customer, "images"), cursor, count=_SCANNED)
-            if page:
-                yield list(page)
-            if cursor == 0:
-                return
+        return map(list, hash_pages(self._redis, customer_key(customer, "images")))
 
     def list_due(self, customer: str, images: Sequence[bytes]) -> None:
         """Note which of the images one index of the two lacks."""
-        self._run("list_due", customer, images)
+        self._writes.run("list_due", customer, images)
 
     def all_listed(self, customer: str) -> None:
         """Every image that was there at the start has been through `list_due`."""
@@ -155,69 +143,69 @@ class ChangeOvers:
     def take_due(self, change_over: ChangeOver, bundle: str) -> list[Due]:
         """Images to send towards a bundle's index, as many as the backlog has room for."""
         arguments = [bundle, PATIENCE_SECONDS, change_over.backlog]
-        rows = self._run("take_due", change_over.customer, arguments)
+        rows = self._writes.run("take_due", change_over.customer, arguments)
         return [
-            Due(*_parts(image), round=score.decode())
+            Due(*image_parts(image), round=score.decode())
             for image, score in zip(rows[::2], rows[1::2], strict=True)
         ]
 
     def mark_sent(self, customer: str, bundle: str, images: Sequence[Due]) -> None:
         """They are on their way."""
-        self._run("mark_sent", customer, [bundle, *(f"{i.product_id}\0{i.sha256}" for i in images)])
+        self._writes.run("mark_sent", customer, [bundle, *(f"{i.product_id}\0{i.sha256}" for i in images)])
 
     def send_again(self, customer: str) -> None:
         """What is on its way was lost with its queue."""
         change_over = self.get(customer)
         for bundle in (change_over.from_bundle, change_over.to_bundle):
             with redis_answers():
-                lost = self._redis.zrangebyscore(_key(customer, f"due:{bundle}"), "(0", "+inf")
+                lost = self._redis.zrangebyscore(customer_key(customer, f"due:{bundle}"), "(0", "+inf")
                 for start in range(0, len(lost), _SCANNED):
                     images = dict.fromkeys(lost[start : start + _SCANNED], 0)
-                    self._redis.zadd(_key(customer, f"due:{bundle}"), images, xx=True)
+                    self._redis.zadd(customer_key(customer, f"due:{bundle}"), images, xx=True)
 
     def retry_failed(self, change_over: ChangeOver) -> int:
         """Images that failed towards the index that does not serve are due again. Returns how many."""
-        return int(self._run("retry_failed", change_over.customer, [change_over.other]))
+        return int(self._writes.run("retry_failed", change_over.customer, [change_over.other]))
 
     def progress(self, change_over: ChangeOver) -> Progress:
         """How far the index of the bundle that does not serve is."""
         customer, bundle = change_over.customer, change_over.other
         lost_since = time.time() - PATIENCE_SECONDS
         with redis_answers(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hlen(_key(customer, f"objects:{bundle}"))
-            pipeline.zcard(_key(customer, f"due:{bundle}"))
-            pipeline.zcount(_key(customer, f"due:{bundle}"), f"({lost_since}", "+inf")
-            pipeline.hlen(_key(customer, f"failed:{bundle}"))
+            pipeline.hlen(customer_key(customer, f"objects:{bundle}"))
+            pipeline.zcard(customer_key(customer, f"due:{bundle}"))
+            pipeline.zcount(customer_key(customer, f"due:{bundle}"), f"({lost_since}", "+inf")
+            pipeline.hlen(customer_key(customer, f"failed:{bundle}"))
             done, due, on_their_way, failed = pipeline.execute()
         return Progress(change_over, done, due - on_their_way, on_their_way, failed)
 
     def failed(self, change_over: ChangeOver) -> list[FailedImage]:
         """What the models of the bundle that does not serve could not take."""
         with redis_answers():
-            rows = self._redis.hgetall(_key(change_over.customer, f"failed:{change_over.other}"))
+            rows = self._redis.hgetall(customer_key(change_over.customer, f"failed:{change_over.other}"))
         return sorted(
-            (FailedImage(*_parts(image), reason.decode()) for image, reason in rows.items()),
+            (FailedImage(*image_parts(image), reason.decode()) for image, reason in rows.items()),
             key=lambda image: (image.product_id, image.sha256),
         )
 
     def sample(self, customer: str, bundles: Sequence[str], count: int) -> list[tuple[str, str]]:
         """About `count` random images, product id and SHA-256, that all the bundles' indexes have."""
         with redis_answers():
-            drawn = self._redis.hrandfield(_key(customer, "images"), count) or []
+            drawn = self._redis.hrandfield(customer_key(customer, "images"), count) or []
             there = [set(drawn)]
             for bundle in bundles:
                 with self._redis.pipeline(transaction=False) as pipeline:
                     for image in drawn:
-                        pipeline.hexists(_key(customer, f"objects:{bundle}"), image)
+                        pipeline.hexists(customer_key(customer, f"objects:{bundle}"), image)
                     there.append({i for i, known in zip(drawn, pipeline.execute(), strict=True) if known})
-        return sorted(_parts(image) for image in set.intersection(*there))
+        return sorted(image_parts(image) for image in set.intersection(*there))
 
     def switch(
         self, change_over: ChangeOver, to_bundle: str, entry: Mapping[str, Any], allow_missing: bool = False
     ) -> None:
         """Let one of the two serve in place of the other; `entry` goes into the history with it."""
         arguments = [change_over.serving, to_bundle, int(allow_missing), _history(entry)]
-        problem = self._run("switch_bundle", change_over.customer, arguments)
+        problem = self._writes.run("switch_bundle", change_over.customer, arguments)
         if problem is not None:
             raise FailedPrecondition(
                 f"customer {change_over.customer} stays with {change_over.serving}: {problem.decode()}"
@@ -234,38 +222,26 @@ class ChangeOvers:
     def history(self, customer: str) -> list[dict[str, Any]]:
         """What was decided, oldest first."""
         with redis_answers():
-            return [json.loads(e) for e in self._redis.lrange(_key(customer, "changeover:history"), 0, -1)]
+            return [
+                json.loads(e) for e in self._redis.lrange(customer_key(customer, "changeover:history"), 0, -1)
+            ]
 
     def note(self, customer: str, entry: Mapping[str, Any]) -> None:
         """Add to the history."""
         with redis_answers():
-            self._redis.rpush(_key(customer, "changeover:history"), _history(entry))
+            self._redis.rpush(customer_key(customer, "changeover:history"), _history(entry))
 
     def _drop(self, customer: str, bundle: str, step: str, entry: Mapping[str, Any]) -> None:
-        problem = self._run("drop_bundle", customer, [bundle, self._first, step, _history(entry)])
+        problem = self._writes.run("drop_bundle", customer, [bundle, self._first, step, _history(entry)])
         if problem == b"serves":
             raise FailedPrecondition(f"bundle {bundle} serves customer {customer}: it cannot be dropped")
         if problem is not None:
             raise FailedPrecondition(f"bundle {bundle} cannot be dropped yet: {problem.decode()}")
 
     def _set(self, customer: str, field: str, value: int) -> None:
-        if not self._run("set_changeover", customer, [field, value]):
+        if not self._writes.run("set_changeover", customer, [field, value]):
             self.get(customer)  # says what is wrong
-
-    def _run(self, script: str, customer: str, arguments: Sequence[Any]) -> Any:
-        keys = [_key(customer, name) for name in _KEYS]
-        with redis_answers():
-            return self._scripts[script](keys, [_key(customer, "objects:"), *arguments])
 
 
 def _history(entry: Mapping[str, Any]) -> str:
     return json.dumps({"at": round(time.time(), 3), **entry}, ensure_ascii=False)
-
-
-def _key(customer: str, name: str) -> str:
-    return f"magpie:{{{customer}}}:{name}"
-
-
-def _parts(image: bytes) -> tuple[str, str]:
-    product_id, sha256 = image.decode().rsplit("\0", 1)
-    return product_id, sha256

@@ -30,15 +30,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from magpie.errors import FailedPrecondition
 from magpie.index.attribute_schema import AttributeSchema, ValueType, types_of
-from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_connection import hash_pages, redis_answers
+from magpie.store.redis_keys import customer_key, customer_of, image_field, image_parts
 from magpie.store.serving import serving_key
+from magpie.store.writing_scripts import LUA, WritingScripts
 from magpie.v1.catalog_pb2 import ImageStatus, UpsertedProduct
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Fingerprint
@@ -49,10 +50,7 @@ _CHANGES_READ = 500  # entries a call; bounds how long Redis is held and how muc
 _SCANNED = 500  # hash fields a call
 _CHANGES_SINCE = 10_000  # entries that are looked through at once
 _ARCHIVED = 200  # images a call
-_WRITTEN = (  # by the scripts that begin with the prelude
-    "products", "listed", "images", "unfinished", "bundles", "changes", "fingerprints", "typed", "attributes",
-)  # fmt: skip
-_LUA = Path(__file__).with_name("lua")
+_SCRIPTS = ("upsert_products", "delete_products", "write_objects", "set_state")
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,9 @@ class Catalogue:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types allow texts, too: here all answers are bytes
-        prelude = writing_prelude()
-        self._upsert, self._delete, self._write, self._set_state = (
-            client.register_script(prelude + (_LUA / f"{name}.lua").read_text())
-            for name in ("upsert_products", "delete_products", "write_objects", "set_state")
-        )
+        self._writes = WritingScripts(client, _SCRIPTS)
         self._read_changes, self._archive, self._announce_snapshot, self._count_changes = (
-            client.register_script((_LUA / f"{name}.lua").read_text())
+            client.register_script((LUA / f"{name}.lua").read_text())
             for name in ("read_changes", "archive_objects", "announce_snapshot", "count_changes")
         )
 
@@ -108,7 +102,7 @@ class Catalogue:
             images = " ".join(dict.fromkeys(product.images))
             types = " ".join(f"{name}:{type_}" for name, type_ in types_of(product))
             arguments += [product.id, product.SerializeToString(deterministic=True), images, types]
-        rows = self._run(self._upsert, customer, arguments)
+        rows = self._writes.run("upsert_products", customer, arguments)
         return [
             UpsertedProduct(
                 product_id=product.id, change=change, missing_images=[m.decode() for m in missing]
@@ -118,7 +112,7 @@ class Catalogue:
 
     def delete_products(self, customer: str, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Remove products with all their images, in one step. Returns those deleted, and those not found."""
-        existed = self._run(self._delete, customer, list(ids))
+        existed = self._writes.run("delete_products", customer, list(ids))
         return (
             [id_ for id_, there in zip(ids, existed, strict=True) if there],
             [id_ for id_, there in zip(ids, existed, strict=True) if not there],
@@ -129,7 +123,7 @@ class Catalogue:
         if not ids:
             return {}
         with redis_answers():
-            values = self._redis.hmget(_key(customer, "products"), list(ids))
+            values = self._redis.hmget(customer_key(customer, "products"), list(ids))
         return {
             id_: Product.FromString(value)
             for id_, value in zip(ids, values, strict=True)
@@ -142,18 +136,18 @@ class Catalogue:
         A value is ObjectsEmbedded, or `archived_in`.
         """
         with redis_answers():
-            listed = (self._redis.hget(_key(customer, "listed"), product_id) or b"").decode().split()
+            listed = (self._redis.hget(customer_key(customer, "listed"), product_id) or b"").decode().split()
             if not listed:
                 return {}
-            images = [_image(product_id, sha256) for sha256 in listed]
-            values = self._redis.hmget(_key(customer, f"objects:{bundle}"), images)
+            images = [image_field(product_id, sha256) for sha256 in listed]
+            values = self._redis.hmget(customer_key(customer, f"objects:{bundle}"), images)
         return {sha256: value for sha256, value in zip(listed, values, strict=True) if value is not None}
 
     def attributes(self, customer: str) -> AttributeSchema:
         """Names and types of all products, as of one moment."""
         with redis_answers(), self._redis.pipeline() as pipeline:
-            pipeline.hgetall(_key(customer, "attributes"))
-            pipeline.hlen(_key(customer, "products"))
+            pipeline.hgetall(customer_key(customer, "attributes"))
+            pipeline.hlen(customer_key(customer, "products"))
             entries, products = pipeline.execute()
         counts: dict[str, dict[ValueType, int]] = {}
         for entry, count in entries.items():
@@ -183,7 +177,7 @@ class Catalogue:
         ]
         if event.HasField("fingerprint"):
             arguments.append(event.fingerprint.SerializeToString())
-        problem = self._run(self._write, image.customer, arguments)
+        problem = self._writes.run("write_objects", image.customer, arguments)
         if problem is None:
             return len(event.objects)
         if problem == b"withdrawn":
@@ -204,16 +198,16 @@ class Catalogue:
         redelivery from before the image was indexed.
         """
         arguments = [image.product_id, image.sha256, image.event_id, state, reason, image.bundle]
-        return bool(self._run(self._set_state, image.customer, arguments))
+        return bool(self._writes.run("set_state", image.customer, arguments))
 
     def states(self, customer: str, product_ids: Sequence[str]) -> list[ImageStatus]:
         """Of every image of those of the products that exist, in the order that they are listed."""
         if not product_ids:
             return []
         with redis_answers():
-            listed = self._redis.hmget(_key(customer, "listed"), list(product_ids))
+            listed = self._redis.hmget(customer_key(customer, "listed"), list(product_ids))
         images = [
-            _image(product_id, sha256)
+            image_field(product_id, sha256)
             for product_id, line in zip(product_ids, listed, strict=True)
             for sha256 in (line or b"").decode().split()
         ]
@@ -226,8 +220,8 @@ class Catalogue:
         failover to another node may miss some.
         """
         with redis_answers():
-            next_cursor, page = self._redis.hscan(_key(customer, "listed"), cursor, count=count)
-            total = self._redis.hlen(_key(customer, "listed"))
+            next_cursor, page = self._redis.hscan(customer_key(customer, "listed"), cursor, count=count)
+            total = self._redis.hlen(customer_key(customer, "listed"))
         images = {product_id.decode(): line.decode().split() for product_id, line in page.items()}
         return Walked(images, next_cursor, total)
 
@@ -235,18 +229,18 @@ class Catalogue:
         """Of (product id, sha256) each; None where there is none."""
         if not images:
             return []
-        fields = [_image(product_id, sha256) for product_id, sha256 in images]
+        fields = [image_field(product_id, sha256) for product_id, sha256 in images]
         with redis_answers():
-            values = self._redis.hmget(_key(customer, "fingerprints"), fields)
+            values = self._redis.hmget(customer_key(customer, "fingerprints"), fields)
         return [None if value is None else Fingerprint.FromString(value) for value in values]
 
     def unfinished(self, older_than_seconds: float = 0.0) -> Iterator[tuple[str, ImageStatus]]:
         """Images, of all customers, neither indexed nor failed, that have made no step for so long."""
         latest = time.time() - older_than_seconds
         with redis_answers():
-            keys = list(self._redis.scan_iter(match=_key("*", "unfinished")))
+            keys = list(self._redis.scan_iter(match=customer_key("*", "unfinished")))
         for key in keys:
-            customer = _customer_of(key)
+            customer = customer_of(key)
             with redis_answers():
                 images = self._redis.zrangebyscore(key, "-inf", latest)
             for start in range(0, len(images), _SCANNED):
@@ -256,28 +250,30 @@ class Catalogue:
     def bundles(self, customer: str) -> list[str]:
         """The bundles under which the customer has objects."""
         with redis_answers():
-            names = [name.decode() for name in self._redis.hkeys(_key(customer, "bundles"))]
-            return [name for name in names if self._redis.exists(_key(customer, f"objects:{name}"))]
+            names = [name.decode() for name in self._redis.hkeys(customer_key(customer, "bundles"))]
+            return [name for name in names if self._redis.exists(customer_key(customer, f"objects:{name}"))]
 
     def head(self, customer: str) -> str:
         """The cursor of a reader that has seen every change, empty if the stream does not exist."""
         with redis_answers():
-            newest = self._redis.xrevrange(_key(customer, "changes"), count=1)
+            newest = self._redis.xrevrange(customer_key(customer, "changes"), count=1)
         return b" ".join((newest[0][0], newest[0][1][b"at"])).decode() if newest else ""
 
     def images(self, customer: str, bundle: str) -> int:
         """How many images have objects of a bundle."""
         with redis_answers():
-            return int(self._redis.hlen(_key(customer, f"objects:{bundle}")))
+            return int(self._redis.hlen(customer_key(customer, f"objects:{bundle}")))
 
     def load(self, customer: str, bundle: str) -> Iterator[Changes]:
         """Everything, in parts, products first. Writes meanwhile may be missing: read the changes next."""
         cursor = self.head(customer)
-        for page in self._pages(_key(customer, "products")):
+        for page in hash_pages(self._redis, customer_key(customer, "products")):
             products: dict[str, bytes | None] = {id_.decode(): value for id_, value in page.items()}
             yield Changes(products, {}, cursor, more=True)
-        for page in self._pages(_key(customer, f"objects:{bundle}")):
-            objects: dict[tuple[str, str], bytes | None] = {_parts(i): value for i, value in page.items()}
+        for page in hash_pages(self._redis, customer_key(customer, f"objects:{bundle}")):
+            objects: dict[tuple[str, str], bytes | None] = {
+                image_parts(i): value for i, value in page.items()
+            }
             yield Changes({}, objects, cursor, more=True)
         yield Changes({}, {}, cursor, more=True)
 
@@ -288,7 +284,9 @@ class Catalogue:
         """
         names = ("products", f"objects:{bundle}", "changes", "snapshots")
         with redis_answers():
-            answer = self._read_changes([_key(customer, n) for n in names], [cursor, _CHANGES_READ, bundle])
+            answer = self._read_changes(
+                [customer_key(customer, n) for n in names], [cursor, _CHANGES_READ, bundle]
+            )
         if answer is None:
             return None
         last, more, products, objects, generation = answer
@@ -309,7 +307,7 @@ class Catalogue:
         `seconds` since the epoch. None if the stream no longer reaches back so far, or has more than
         _CHANGES_SINCE entries since.
         """
-        key = _key(customer, "changes")
+        key = customer_key(customer, "changes")
         since = int(seconds * 1000)  # entries' ids begin with milliseconds
         with redis_answers():
             if not self._redis.exists(key):
@@ -326,17 +324,12 @@ class Catalogue:
     def generation(self, customer: str, bundle: str) -> int:
         """Of the newest snapshot that readers were told of; 0: none."""
         with redis_answers():
-            return int(self._redis.hget(_key(customer, "snapshots"), bundle) or 0)
+            return int(self._redis.hget(customer_key(customer, "snapshots"), bundle) or 0)
 
     def announce_snapshot(self, customer: str, bundle: str, generation: int) -> None:
         """Tell readers of a snapshot that lies on S3; an older one never replaces a newer one."""
         with redis_answers():
-            self._announce_snapshot([_key(customer, "snapshots")], [bundle, generation])
-
-    def forget_snapshots(self, customer: str, bundle: str) -> None:
-        """For a bundle that is dropped."""
-        with redis_answers():
-            self._redis.hdel(_key(customer, "snapshots"), bundle)
+            self._announce_snapshot([customer_key(customer, "snapshots")], [bundle, generation])
 
     def archive(
         self, customer: str, bundle: str, generation: int, digests: Mapping[tuple[str, str], str]
@@ -346,13 +339,13 @@ class Catalogue:
         `digests`: (product id, sha256) -> SHA-1 of the value that went into the snapshot, as hexadecimal
         digits. A value that is another one by now stays.
         """
-        key = _key(customer, f"objects:{bundle}")
+        key = customer_key(customer, f"objects:{bundle}")
         archived = 0
         left = iter(digests)
         while images := list(islice(left, _ARCHIVED)):
             arguments: list[Any] = [f"@{generation}"]
             for image in images:
-                arguments += [_image(*image), digests[image]]
+                arguments += [image_field(*image), digests[image]]
             with redis_answers():
                 archived += self._archive([key], arguments)
         return archived
@@ -360,33 +353,26 @@ class Catalogue:
     def count_changes(self, customer: str, cursor: str, limit: int) -> tuple[int, float]:
         """Entries of the stream after `cursor`, at most `limit`, and the age of the first one in seconds."""
         with redis_answers():
-            number, since = self._count_changes([_key(customer, "changes")], [cursor, limit])
+            number, since = self._count_changes([customer_key(customer, "changes")], [cursor, limit])
         return number, max(0.0, time.time() - int(since) / 1000) if number else 0.0
 
     def customers(self) -> list[str]:
         """Everybody who has a catalogue."""
         with redis_answers():
-            keys = list(self._redis.scan_iter(match=_key("*", "bundles")))
-        return sorted(_customer_of(key) for key in keys)
-
-    def _run(self, script: Any, customer: str, arguments: Sequence[Any]) -> Any:
-        """One of the scripts that begin with the prelude."""
-        with redis_answers():
-            return script(
-                [_key(customer, name) for name in _WRITTEN], [_key(customer, "objects:"), *arguments]
-            )
+            keys = list(self._redis.scan_iter(match=customer_key("*", "bundles")))
+        return sorted(customer_of(key) for key in keys)
 
     def _statuses(self, customer: str, images: Sequence[bytes]) -> list[ImageStatus]:
         if not images:
             return []
         with redis_answers():
-            lines = self._redis.hmget(_key(customer, "images"), list(images))
+            lines = self._redis.hmget(customer_key(customer, "images"), list(images))
             serving = self._redis.get(serving_key(customer)) or b""
         statuses = []
         for image, line in zip(images, lines, strict=True):
             if line is None:  # withdrawn since it was listed
                 continue
-            product_id, sha256 = _parts(image)
+            product_id, sha256 = image_parts(image)
             entry = json.loads(line)
             statuses.append(
                 ImageStatus(
@@ -399,39 +385,7 @@ class Catalogue:
             )
         return statuses
 
-    def _pages(self, key: str) -> Iterator[dict[bytes, bytes]]:
-        cursor = 0
-        while True:
-            with redis_answers():
-                cursor, page = self._redis.hscan(key, cursor, count=_SCANNED)
-            if page:
-                yield page
-            if cursor == 0:
-                return
-
-
-def writing_prelude() -> str:
-    """What stands before every script that writes, in Lua."""
-    return "".join((_LUA / f"{name}.lua").read_text() for name in ("prelude", "changeover"))
-
-
-def _key(customer: str, name: str) -> str:
-    return f"magpie:{{{customer}}}:{name}"
-
-
-def _customer_of(key: bytes) -> str:
-    return key.decode().split("{", 1)[1].split("}", 1)[0]
-
-
-def _image(product_id: str, sha256: str) -> bytes:
-    return f"{product_id}\0{sha256}".encode()
-
 
 def _milliseconds(entry: bytes) -> int:
     """Of a stream entry's id."""
     return int(entry.split(b"-")[0])
-
-
-def _parts(image: bytes) -> tuple[str, str]:
-    product_id, sha256 = image.decode().rsplit("\0", 1)
-    return product_id, sha256

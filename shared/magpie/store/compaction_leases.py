@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import LockError, RedisError
 
 from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_keys import customer_key
 
 
 class CompactionLeases:
@@ -24,7 +25,7 @@ class CompactionLeases:
     @contextmanager
     def take(self, customer: str, bundle: str, seconds: float) -> Iterator[bool]:
         """Hold one customer's lease of one bundle for at most so long. False: somebody else has it."""
-        name = f"magpie:{{{customer}}}:compacting:{bundle}"
+        name = customer_key(customer, f"compacting:{bundle}")
         lease = self._redis.lock(name, timeout=seconds, blocking=False, thread_local=False)
         with redis_answers():
             taken = lease.acquire()

@@ -15,6 +15,7 @@ import redis
 
 from magpie.geometry import Box
 from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_keys import customer_key
 from magpie.vision.crop_store import box_key
 from magpie.vision.preprocess import Pixels
 
@@ -62,4 +63,4 @@ class RedisCropStore:
             self._client.delete(self._key(customer, sha256))
 
     def _key(self, customer: str, sha256: str) -> str:
-        return f"magpie:{{{customer}}}:crops:{self._bundle}:{sha256}"
+        return customer_key(customer, f"crops:{self._bundle}:{sha256}")

@@ -16,6 +16,7 @@ import redis
 
 from magpie.errors import InvalidArgument, Unavailable
 from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_keys import customer_key
 from magpie.v1.page_pb2 import Page
 
 TIME_TO_LIVE = 10 * 60  # seconds
@@ -45,7 +46,7 @@ class Pages:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
             with redis_answers():
-                self._redis.set(_key(customer, token), value, ex=self._time_to_live)
+                self._redis.set(customer_key(customer, f"page:{token}"), value, ex=self._time_to_live)
         except Unavailable as error:
             _log.warning("page of %s not kept: %s", page.query_id, error)
             return ""
@@ -56,14 +57,10 @@ class Pages:
         value = None
         if _TOKEN.fullmatch(token):
             with redis_answers():
-                value = self._redis.get(_key(customer, token))
+                value = self._redis.get(customer_key(customer, f"page:{token}"))
         if value is None:
             raise InvalidArgument(
                 "page_token",
                 f"is unknown, or older than {self._time_to_live // 60} minutes: search again, without it",
             )
         return Page.FromString(value)
-
-
-def _key(customer: str, token: str) -> str:
-    return f"magpie:{{{customer}}}:page:{token}"

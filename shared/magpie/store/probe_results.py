@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from magpie.store.redis_connection import redis_answers
+from magpie.store.redis_keys import customer_key
 
 KEPT = 500  # results of a customer
 _EXPIRES_SECONDS = 30 * 24 * 3600
@@ -38,7 +39,7 @@ class ProbeResults:
 
     def add(self, customer: str, result: ProbeResult) -> None:
         """The oldest goes when there are too many."""
-        key = _key(customer)
+        key = customer_key(customer, "probes")
         with redis_answers(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.lpush(key, json.dumps(asdict(result)))
             pipeline.ltrim(key, 0, KEPT - 1)
@@ -48,9 +49,5 @@ class ProbeResults:
     def last(self, customer: str, count: int) -> list[ProbeResult]:
         """The newest, newest first."""
         with redis_answers():
-            lines = self._redis.lrange(_key(customer), 0, count - 1)
+            lines = self._redis.lrange(customer_key(customer, "probes"), 0, count - 1)
         return [ProbeResult(**json.loads(line)) for line in lines]
-
-
-def _key(customer: str) -> str:
-    return f"magpie:{{{customer}}}:probes"

@@ -26,6 +26,7 @@ from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config
 from magpie.store.aws_connection import aws_answers
 from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
+from magpie.store.redis_keys import customer_key
 from magpie.v1.ranking_config_pb2 import RankingConfig
 
 FRESH_SECONDS = 1.0  # for so long a process uses a config without asking Redis
@@ -198,4 +199,4 @@ def _version_key(customer: str, version: int) -> str:
 
 
 def _cache_key(customer: str) -> str:
-    return f"magpie:{{{customer}}}:ranking"
+    return customer_key(customer, "ranking")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis import exceptions
@@ -12,6 +13,7 @@ from magpie.errors import Unavailable
 
 AWAY_SECONDS = 600.0  # for so long what Redis said last holds while it does not answer
 ASK_AGAIN_SECONDS = 5.0  # and so long nobody asks again, since asking a host that is gone takes seconds
+_SCANNED = 500  # fields of a hash a call
 
 # The server is away, starting, failing over or full: the same command can succeed later.
 _AWAY = (
@@ -36,3 +38,16 @@ def redis_answers() -> Iterator[None]:
         yield
     except _AWAY as error:
         raise Unavailable(f"Redis does not answer, try again in some seconds: {error}") from error
+
+
+def hash_pages(client: redis.Redis, key: str) -> Iterator[dict[bytes, bytes]]:
+    """All of a hash, in pages; a field may come twice. Raises Unavailable."""
+    answers: Any = client  # its types allow texts, too: here all answers are bytes
+    cursor = 0
+    while True:
+        with redis_answers():
+            cursor, page = answers.hscan(key, cursor, count=_SCANNED)
+        if page:
+            yield page
+        if cursor == 0:
+            return

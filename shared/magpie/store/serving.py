@@ -12,6 +12,7 @@ import redis
 
 from magpie.errors import Unavailable
 from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
+from magpie.store.redis_keys import customer_key
 
 FRESH_SECONDS = 1.0  # for so long a process goes by what it read before
 
@@ -48,4 +49,4 @@ class Serving:
 
 def serving_key(customer: str) -> str:
     """Of the record."""
-    return f"magpie:{{{customer}}}:serving"
+    return customer_key(customer, "serving")
