@@ -26,11 +26,13 @@ from magpie.rpc.context import CallContext
 from magpie.rpc.registry import unobserved
 from magpie.settings import Settings
 from magpie.store import customers as customers_module
+from magpie.store import last_known as last_known_module
 from magpie.store import ranking_configs as ranking_configs_module
 from magpie.store import serving as serving_module
 from magpie.store.customers import Customers
+from magpie.store.last_known import ASK_AGAIN_SECONDS, AWAY_SECONDS
 from magpie.store.ranking_configs import RankingConfigs
-from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, connect
+from magpie.store.redis_connection import connect
 from magpie.v1.detection_pb2 import DetectRequest
 from magpie.v1.embedding_pb2 import EmbedRequest
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
@@ -94,6 +96,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
+    monkeypatch.setattr(last_known_module, "time", clock)
     monkeypatch.setattr(customers_module, "time", clock)
     monkeypatch.setattr(ranking_configs_module, "time", clock)
     monkeypatch.setattr(serving_module, "time", clock)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
-from magpie.errors import InvalidArgument, Unavailable
-from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
+from magpie.errors import InvalidArgument, NotFound
+from magpie.store.last_known import Known, LastKnown, known_since
+from magpie.store.redis_connection import redis_answers
 from magpie.store.upload_key import CUSTOMER
 
 TRUSTED_SECONDS = 5.0  # for so long a process takes a key for good without asking again
@@ -21,21 +21,12 @@ _KEYS = "magpie:{CUSTOMERS}:keys"  # hash: SHA-256 of a key -> customer
 _NAMES = "magpie:{CUSTOMERS}:names"  # set of customers
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A key as a process knows it. Times are monotonic, in seconds."""
-
-    customer: str
-    confirmed: float  # when Redis last said so
-    ask_at: float  # until then it is taken for good
-
-
 class Customers:
     """The customers and their API keys. Every method raises Unavailable while Redis does not answer."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client
-        self._known: dict[str, _Known] = {}  # by the SHA-256 of a key
+        self._known: LastKnown[str, str] = LastKnown()  # SHA-256 of a key -> customer
 
     def create(self, customer: str) -> str:
         """Make a customer, or one more key for one who exists. The key is shown here and never again."""
@@ -57,31 +48,26 @@ class Customers:
         While Redis does not answer, a key that it confirmed within AWAY_SECONDS is good.
         """
         digest = _digest(key)
-        known = self._known.get(digest)
-        if known is not None and time.monotonic() < known.ask_at:
-            return known.customer
-        try:
+
+        def ask() -> Known[str]:
             with redis_answers():
                 found = self._redis.hget(_KEYS, digest)
-        except Unavailable:
-            now = time.monotonic()
-            if known is None or now > known.confirmed + AWAY_SECONDS:
-                raise
-            self._known[digest] = replace(known, ask_at=now + ASK_AGAIN_SECONDS)
-            return known.customer
-        if found is None:
-            self._known.pop(digest, None)
+            if found is None:
+                raise NotFound("there is no such key")
+            return known_since(time.monotonic(), found.decode(), TRUSTED_SECONDS)
+
+        try:
+            return self._known.get(digest, ask)
+        except NotFound:
+            self._known.forget(digest)
             return None
-        now = time.monotonic()
-        self._known[digest] = _Known(found.decode(), now, now + TRUSTED_SECONDS)
-        return str(found.decode())
 
     def revoke(self, key: str) -> bool:
         """End a key; the customer stays. Returns whether there was such a key."""
         digest = _digest(key)
         with redis_answers():
             removed = self._redis.hdel(_KEYS, digest)
-        self._known.pop(digest, None)
+        self._known.forget(digest)
         return bool(removed)
 
     def exists(self, customer: str) -> bool:

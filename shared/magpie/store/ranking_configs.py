@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from google.protobuf import json_format
 from magpie.errors import Aborted, NotFound, Unavailable
 from magpie.ranking.config import checksum, default_config
 from magpie.store.aws_connection import aws_answers
-from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
+from magpie.store.last_known import ASK_AGAIN_SECONDS, Known, LastKnown, known_since
+from magpie.store.redis_connection import redis_answers
 from magpie.store.redis_keys import customer_key
 from magpie.v1.ranking_config_pb2 import RankingConfig
 
@@ -34,15 +34,6 @@ CACHED_SECONDS = 300  # and Redis without asking S3
 _ATTEMPTS = 5  # at a put that others overtake
 BundledConfigs = Callable[[str], Mapping[str, RankingConfig]]  # of a bundle: customer -> config
 _KEEP_NEWER = Path(__file__).with_name("lua") / "keep_newer.lua"
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A config as a process knows it. Times are monotonic, in seconds."""
-
-    config: RankingConfig
-    confirmed: float  # when Redis or S3 last said so
-    ask_at: float  # until then it is taken for the one in force
 
 
 class RankingConfigs:
@@ -59,7 +50,7 @@ class RankingConfigs:
         self._redis: Any = client
         self._keep_newer = client.register_script(_KEEP_NEWER.read_text())
         self._bundled = bundled
-        self._known: dict[tuple[str, str], _Known] = {}  # by customer and bundle
+        self._known: LastKnown[tuple[str, str], RankingConfig] = LastKnown()  # by customer and bundle
 
     def current(self, customer: str, bundle: str = "") -> RankingConfig:
         """The config in force, at most FRESH_SECONDS late. Read only.
@@ -67,27 +58,7 @@ class RankingConfigs:
         While Redis does not answer, S3 is asked, less often (ASK_AGAIN_SECONDS); while S3 does not answer
         either, the config that was last known holds for AWAY_SECONDS. Raises Unavailable if there is none.
         """
-        known = self._known.get((customer, bundle))
-        asked = time.monotonic()
-        if known is not None and asked < known.ask_at:
-            return known.config
-        try:
-            config = self._cached(customer, bundle)
-            if known is not None and config.version < known.config.version:  # put while Redis was away
-                config, _ = self._in_force(customer, bundle)
-                self._cache(customer, config)
-            fresh_seconds = FRESH_SECONDS
-        except Unavailable:
-            try:
-                config, _ = self._in_force(customer, bundle)
-            except Unavailable:
-                if known is None or asked > known.confirmed + AWAY_SECONDS:
-                    raise
-                self._known[customer, bundle] = replace(known, ask_at=time.monotonic() + ASK_AGAIN_SECONDS)
-                return known.config
-            asked, fresh_seconds = time.monotonic(), ASK_AGAIN_SECONDS
-        self._known[customer, bundle] = _Known(config, asked, asked + fresh_seconds)
-        return config
+        return self._known.get((customer, bundle), lambda: self._asked(customer, bundle))
 
     def get(self, customer: str, version: int = 0, bundle: str = "") -> RankingConfig:
         """One version, as S3 has it; 0: the one in force. Raises NotFound."""
@@ -123,10 +94,22 @@ class RankingConfigs:
             except Aborted:
                 continue
             self._cache(customer, new)
-            now = time.monotonic()
-            self._known[customer, bundle] = _Known(new, now, now + FRESH_SECONDS)
+            self._known.put((customer, bundle), known_since(time.monotonic(), new, FRESH_SECONDS))
             return new
         raise Aborted(f"the ranking config of {customer} is being changed by others: try again")
+
+    def _asked(self, customer: str, bundle: str) -> Known[RankingConfig]:
+        asked, seconds = time.monotonic(), FRESH_SECONDS
+        try:
+            config = self._cached(customer, bundle)
+            last = self._known.last((customer, bundle))
+            if last is not None and config.version < last.version:  # put while Redis was away
+                config, _ = self._in_force(customer, bundle)
+                self._cache(customer, config)
+        except Unavailable:
+            config, _ = self._in_force(customer, bundle)
+            asked, seconds = time.monotonic(), ASK_AGAIN_SECONDS
+        return known_since(asked, config, seconds)
 
     def _cached(self, customer: str, bundle: str) -> RankingConfig:
         """From Redis, which gets it from S3 if need be."""

@@ -11,8 +11,6 @@ from redis import exceptions
 
 from magpie.errors import Unavailable
 
-AWAY_SECONDS = 600.0  # for so long what Redis said last holds while it does not answer
-ASK_AGAIN_SECONDS = 5.0  # and so long nobody asks again, since asking a host that is gone takes seconds
 _SCANNED = 500  # fields of a hash a call
 
 # The server is away, starting, failing over or full: the same command can succeed later.

@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
-from magpie.errors import Unavailable
-from magpie.store.redis_connection import ASK_AGAIN_SECONDS, AWAY_SECONDS, redis_answers
+from magpie.store.last_known import Known, LastKnown, known_since
+from magpie.store.redis_connection import redis_answers
 from magpie.store.redis_keys import customer_key
 
 FRESH_SECONDS = 1.0  # for so long a process goes by what it read before
@@ -23,28 +23,21 @@ class Serving:
     def __init__(self, client: redis.Redis, first: str) -> None:
         self._redis: Any = client
         self._first = first
-        self._known: dict[str, tuple[str, float, float]] = {}  # customer -> bundle, confirmed, ask again at
+        self._known: LastKnown[str, str] = LastKnown()  # customer -> bundle
 
     def current(self, customer: str) -> str:
         """The bundle that serves, at most FRESH_SECONDS late.
 
         While Redis does not answer, the one that it named within AWAY_SECONDS. Raises Unavailable without.
         """
-        bundle, confirmed, ask_at = self._known.get(customer, ("", float("-inf"), 0.0))
-        asked = time.monotonic()
-        if asked < ask_at:
-            return bundle
-        try:
+
+        def ask() -> Known[str]:
+            asked = time.monotonic()
             with redis_answers():
                 found = self._redis.get(serving_key(customer))
-        except Unavailable:
-            if asked > confirmed + AWAY_SECONDS:
-                raise
-            self._known[customer] = (bundle, confirmed, time.monotonic() + ASK_AGAIN_SECONDS)
-            return bundle
-        bundle = self._first if found is None else found.decode()
-        self._known[customer] = (bundle, asked, asked + FRESH_SECONDS)
-        return bundle
+            return known_since(asked, self._first if found is None else found.decode(), FRESH_SECONDS)
+
+        return self._known.get(customer, ask)
 
 
 def serving_key(customer: str) -> str:
