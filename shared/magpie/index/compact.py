@@ -15,9 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.index.code_planes import LARGEST, Rows, Words, factors_of, fused_distances, nearest
-from magpie.index.engine import Found, Query, Weights, shares_of
+from magpie.index.engine import (
+    IDENTITY,
+    Found,
+    Query,
+    Shares,
+    Weights,
+    check_queries,
+    refuse_other_bundles,
+    ways_of,
+)
 from magpie.index.filter_terms import Filter
 from magpie.index.layered_table import BaseView, View
 from magpie.index.live_index import LiveIndex
@@ -28,7 +36,6 @@ from magpie.v1.image_pb2 import Box
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
-IDENTITY = "identity"  # the space whose vectors travel with candidates, to tell near-duplicates
 SHORTLIST = 400  # objects whose vectors are read, by default
 _READ_AT_ONCE = 65536  # bounds the memory of their vectors where all are
 _GATHER_BELOW = (
@@ -36,7 +43,6 @@ _GATHER_BELOW = (
 )
 
 Similarity = NDArray[np.float32]  # (rows,), cosine
-Shares = Mapping[str, float]
 
 
 class CompactEngine:
@@ -75,17 +81,12 @@ class CompactEngine:
         self._bound_memory()
         if not view.dimensions:
             if not stale:
-                self._refuse_other_bundles(customer, bundle)
+                refuse_other_bundles(bundle, self._catalogue.bundles(customer))
             return Found([[] for _ in queries], [], stale)
-        matrices = _query_matrices(queries, view.dimensions)
-        shares = None if weights is None else shares_of(weights, view.dimensions)
+        check_queries(queries, view.dimensions)
         shortlist = None if self._shortlist is None else max(self._shortlist, 4 * limit)
-        search = _Search(view, condition, limit, shares, shortlist)
-        results = [
-            search.candidates({space: matrix[row] for space, matrix in matrices.items()})
-            for row in range(len(queries))
-        ]
-        return Found(results, search.products(), stale)
+        search = _Search(view, condition, limit, ways_of(weights, view.dimensions), shortlist)
+        return Found([search.candidates(query) for query in queries], search.products(), stale)
 
     def _index(self, customer: str, bundle: str) -> LiveIndex:
         with self._lock:
@@ -104,31 +105,6 @@ class CompactEngine:
                 _, forgotten = self._indexes.popitem(last=False)
                 total -= forgotten.nbytes
 
-    def _refuse_other_bundles(self, customer: str, bundle: str) -> None:
-        others = [other for other in self._catalogue.bundles(customer) if other != bundle]
-        if others:
-            raise FailedPrecondition(
-                f"bundle: the index has objects of {', '.join(sorted(others))}, none of {bundle}: index again"
-            )
-
-
-def _query_matrices(
-    queries: Sequence[Query], dimensions: Mapping[str, int]
-) -> dict[str, NDArray[np.float32]]:
-    """Space -> (queries, dimension)."""
-    for row, query in enumerate(queries):
-        sizes = {space: len(vector) for space, vector in query.items()}
-        if sizes != dimensions:
-            raise InvalidArgument(
-                f"queries[{row}].vectors", f"the index has the dimensions {dict(dimensions)}, got {sizes}"
-            )
-    matrices = {space: np.stack([query[space] for query in queries]) for space in dimensions}
-    for space, matrix in matrices.items():
-        finite = np.isfinite(matrix).all(axis=1)
-        if not finite.all():
-            raise InvalidArgument(f"queries[{finite.argmin()}].vectors", f"values in {space} are not finite")
-    return matrices
-
 
 @dataclass(frozen=True)
 class _Pool:
@@ -142,19 +118,27 @@ class _Search:
     """One search of one view: what its queries share."""
 
     def __init__(
-        self, view: View, condition: Filter | None, limit: int, shares: Shares | None, shortlist: int | None
+        self,
+        view: View,
+        condition: Filter | None,
+        limit: int,
+        ways: Sequence[Shares],
+        shortlist: int | None,
     ) -> None:
-        self._view = view
         self._limit = limit
-        self._shares = shares
-        self._base = None if view.base is None else _Base(view.base, view.fresh, condition, shortlist)
-        self._fresh = _Fresh(view.fresh, condition)
+        self._ways = ways
+        of_fresh = of_base = None  # for which products the filter holds
+        if condition is not None:
+            of_fresh = view.fresh.holds(condition)
+            of_base = None if view.base is None else view.base.holds(condition, of_fresh)
+        self._base = None if view.base is None else _Base(view.base, view.fresh, of_base, ways, shortlist)
+        self._fresh = _Fresh(view.fresh, of_fresh)
         self._named: dict[str, Product] = {}
 
     def candidates(self, query: Query) -> list[Candidate]:
         """Of one query: space -> (d,)."""
         fresh = self._fresh.pool(query)
-        base = None if self._base is None else self._base.pool(query, self._shares)
+        base = None if self._base is None else self._base.pool(query)
         cosines = fresh.similarities
         if base is not None:
             cosines = {
@@ -182,32 +166,40 @@ class _Search:
 
     def _chosen(self, cosines: Mapping[str, Similarity]) -> Rows:
         """Ascending places of the candidates among all that were compared."""
-        if self._shares is None:
-            return np.unique(np.concatenate([_largest(cosine, self._limit) for cosine in cosines.values()]))
-        fused = sum(self._shares[space] * cosine for space, cosine in cosines.items())
-        return np.sort(_largest(np.asarray(fused), self._limit))
+        return _union(
+            [
+                _largest(np.asarray(sum(way[s] * cosine for s, cosine in cosines.items())), self._limit)
+                for way in self._ways
+            ]
+        )
 
 
 class _Base:
     """The snapshot's part of a search."""
 
     def __init__(
-        self, base: BaseView, fresh: FreshView, condition: Filter | None, shortlist: int | None
+        self,
+        base: BaseView,
+        fresh: FreshView,
+        holds: NDArray[np.bool_] | None,
+        ways: Sequence[Shares],
+        shortlist: int | None,
     ) -> None:
+        """`holds` (P,): for which products the filter holds; None: there is no filter."""
         self._base = base
         self._fresh = fresh
         self._snapshot = base.snapshot
+        self._factors = [factors_of(way, base.snapshot.bits) for way in ways]
         self._shortlist = shortlist
         self._rows: Rows | None = None  # those to scan; None: all
         self._left_out: Rows | NDArray[np.bool_] = base.dead_rows  # of what is scanned
-        if condition is not None:
-            self._filter(base.holds(condition, fresh))
+        if holds is not None:
+            self._filter(holds)
         self._planes = self._snapshot.planes
         if self._rows is not None:
             self._planes = np.take(self._planes, self._rows, axis=1)  # a third of the time of indexing
 
     def _filter(self, holds: NDArray[np.bool_]) -> None:
-        """`holds` (P,): for which products."""
         if holds.all():
             return
         products = np.flatnonzero(holds)
@@ -223,20 +215,12 @@ class _Base:
             left_out = ~holds[self._snapshot.owners]
             self._left_out = left_out if self._base.dead is None else left_out | self._base.dead
 
-    def pool(self, query: Query, shares: Shares | None) -> _Pool:
+    def pool(self, query: Query) -> _Pool:
         """The shortlist, with cosines."""
         if self._shortlist is None:
             return self._everything(query)
-        words = self._snapshot.words(query)
-        bits = self._snapshot.hash_model.bits
-        bits = {space: bits[space] for space in self._snapshot.dimensions}
-        if shares is None:  # the nearest in each space
-            alone = [{space: float(space == one) for space in bits} for one in bits]
-            rows = np.unique(
-                np.concatenate([self._scan(words, factors_of(of, bits), self._shortlist) for of in alone])
-            )
-        else:
-            rows = self._scan(words, factors_of(shares, bits), self._shortlist)
+        words, shortlist = self._snapshot.words(query), self._shortlist
+        rows = _union([self._scan(words, factors, shortlist) for factors in self._factors])
         vectors = self._snapshot.vectors(self._snapshot.records(rows))
         return _Pool(rows, {space: vectors[space] @ vector for space, vector in query.items()})
 
@@ -256,10 +240,10 @@ class _Base:
         return _Pool(rows, cosines)
 
     def _scan(self, words: Words, factors: Sequence[tuple[slice, int]], shortlist: int) -> Rows:
-        """Ascending rows of the snapshot."""
+        """Rows of the snapshot, in any order."""
         fused = fused_distances(self._planes, words, factors)
         fused[self._left_out] = LARGEST
-        found = np.sort(nearest(fused, shortlist))
+        found = nearest(fused, shortlist)
         if len(self._left_out):
             if self._left_out.dtype == np.bool_:
                 found = found[~self._left_out[found]]
@@ -294,9 +278,9 @@ class _Base:
 class _Fresh:
     """The fresh layer's part of a search: exact."""
 
-    def __init__(self, view: FreshView, condition: Filter | None) -> None:
+    def __init__(self, view: FreshView, holds: NDArray[np.bool_] | None) -> None:
         self._view = view
-        rows = view.rows(condition)
+        rows = view.rows(holds)
         self._rows = np.arange(len(view.owner)) if rows is None else rows
         self._vectors = view.spaces
         if rows is not None:
@@ -319,6 +303,11 @@ class _Fresh:
             named[candidate.product_id] = self._view.columns.products[self._view.owner[row]]
             candidates.append(candidate)
         return candidates
+
+
+def _union(parts: Sequence[Rows]) -> Rows:
+    """All rows of at least one part, ascending."""
+    return np.sort(parts[0]) if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
 def _largest(similarity: Similarity, limit: int) -> Rows:

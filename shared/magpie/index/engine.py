@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from magpie.errors import InvalidArgument
+from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.index.filter_terms import Filter
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
@@ -18,7 +18,9 @@ from magpie.v1.search_pb2 import Candidate
 Query = Mapping[str, NDArray[np.float32]]  # space -> (dimension,), unit norm; every space of the bundle
 
 
+IDENTITY = "identity"  # the space whose vectors travel with candidates, to tell near-duplicates
 Weights = Mapping[str, float]  # space -> its share of the fused similarity, at least 0, not all 0
+Shares = Mapping[str, float]  # every space -> its share; they add up to 1
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Engine(Protocol):
         """
 
 
-def shares_of(weights: Weights, spaces: Collection[str]) -> dict[str, float]:
-    """Every space -> its weight over the sum of all; 0 where none is given.
+def ways_of(weights: Weights | None, spaces: Collection[str]) -> list[Shares]:
+    """What a search takes the nearest by: the weighted mean of all spaces, or each space by itself.
 
     Raises InvalidArgument unless the weights are of these spaces, finite, at least 0, and not all 0.
     """
+    if weights is None:
+        return [{space: float(space == alone) for space in spaces} for alone in spaces]
     for space, weight in weights.items():
         if space not in spaces:
             raise InvalidArgument(f"weights['{space}']", f"the index has the spaces {', '.join(spaces)}")
@@ -67,4 +71,25 @@ def shares_of(weights: Weights, spaces: Collection[str]) -> dict[str, float]:
     total = sum(weights.values())
     if not total > 0:
         raise InvalidArgument("weights", "at least one must be greater than 0")
-    return {space: weights.get(space, 0.0) / total for space in spaces}
+    return [{space: weights.get(space, 0.0) / total for space in spaces}]
+
+
+def check_queries(queries: Sequence[Query], dimensions: Mapping[str, int]) -> None:
+    """Raises InvalidArgument, naming the query, unless all have these dimensions and are finite."""
+    for row, query in enumerate(queries):
+        sizes = {space: len(vector) for space, vector in query.items()}
+        if sizes != dimensions:
+            raise InvalidArgument(
+                f"queries[{row}].vectors", f"the index has the dimensions {dict(dimensions)}, got {sizes}"
+            )
+        for space, vector in query.items():
+            if not np.isfinite(vector).all():
+                raise InvalidArgument(f"queries[{row}].vectors", f"values in {space} are not finite")
+
+
+def refuse_other_bundles(bundle: str, known: Collection[str]) -> None:
+    """Raises FailedPrecondition if a customer's objects, of the `known` bundles, are all of other ones."""
+    if known and bundle not in known:
+        raise FailedPrecondition(
+            f"bundle: the index has objects of {', '.join(sorted(known))}, none of {bundle}: index again"
+        )

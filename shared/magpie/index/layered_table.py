@@ -61,13 +61,15 @@ class BaseView:
             return np.zeros(self.snapshot.products, np.bool_)
         return np.asarray(self.override == _GONE)
 
-    def holds(self, condition: Filter, fresh: FreshView) -> NDArray[np.bool_]:
-        """For which products the condition holds, by their values of now. (P,)"""
+    def holds(self, condition: Filter, fresh: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """For which products the condition holds, by their values of now. (P,)
+
+        `fresh` is for which products of the fresh layer it does (`FreshView.holds`).
+        """
         mask: NDArray[np.bool_] = condition.mask(self.snapshot.columns)
         if self.override is not None:
             changed, rows = self._overridden
-            now = np.append(condition.mask(fresh.columns.first(fresh.product_rows)), False)  # the last: _GONE
-            mask[changed] = now[rows]
+            mask[changed] = fresh[rows]  # the last one, _GONE, is False
         return mask
 
     @cached_property

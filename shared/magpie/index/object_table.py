@@ -38,11 +38,14 @@ class View:
     objects: list[bytes]  # at least N: Candidate, serialised, with all that does not depend on the query
     all_owned: bool
 
-    def rows(self, condition: Filter | None) -> NDArray[np.intp] | None:
-        """Rows of the objects whose product the condition holds for; None: all rows."""
-        if condition is None:
+    def holds(self, condition: Filter) -> NDArray[np.bool_]:
+        """For which products it holds, (product_rows + 1,); the last, _NOBODY, is False."""
+        return np.append(condition.mask(self.columns.first(self.product_rows)), False)
+
+    def rows(self, holds: NDArray[np.bool_] | None) -> NDArray[np.intp] | None:
+        """Rows of the objects whose product the filter `holds` for; None, of both: all there are."""
+        if holds is None:
             return None if self.all_owned else np.flatnonzero(self.owner != _NOBODY)
-        holds = np.append(condition.mask(self.columns.first(self.product_rows)), False)  # the last: _NOBODY
         return np.flatnonzero(holds[self.owner])
 
 

@@ -7,15 +7,24 @@ all of it again on what was found, and asks for more until there are enough hits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.errors import FailedPrecondition
 from magpie.index.archived_objects import ArchivedObjects
-from magpie.index.engine import Found, Query, Weights, shares_of
+from magpie.index.engine import (
+    IDENTITY,
+    Found,
+    Query,
+    Shares,
+    Weights,
+    check_queries,
+    refuse_other_bundles,
+    ways_of,
+)
 from magpie.index.filter_terms import Filter
 from magpie.index.redis_filter import Pushdown, pushdown
 from magpie.index.redis_follower import Follower, Place
@@ -25,14 +34,11 @@ from magpie.store.catalogue import Catalogue
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
 
-IDENTITY = "identity"
 _ATTEMPTS = 3  # at an answer of one moment while others write; then they have to wait
 _FIRST_K = 4  # times the limit, where the server knows a part of the filter only
 _MORE_K = 8  # times the last one, as long as there are too few hits
 _SKEWED = 0.75  # share of one space from which the graph, made for all alike, is walked more widely
 _DOCUMENTS_AT_ONCE = 2000  # fetched; bounds the size of an answer
-
-Shares = Mapping[str, float]
 
 
 class RedisEngine:
@@ -88,14 +94,12 @@ class RedisEngine:
     ) -> Found:
         schema = place.schema
         if schema is None:
-            self._refuse_other_bundles(customer, bundle)
+            refuse_other_bundles(bundle, self._catalogue.bundles(customer))
             return Found([[] for _ in queries], [])
-        asked = _asked(queries, schema)
+        check_queries(queries, dict(schema.dimensions))
         spaces = [space for space, _ in schema.dimensions]
-        if weights is not None:
-            ways: list[Shares] = [shares_of(weights, spaces)]
-        else:
-            ways = [{space: float(space == alone) for space in spaces} for alone in spaces]
+        asked = [np.concatenate([query[space] for space in spaces]).astype(np.float32) for query in queries]
+        ways = ways_of(weights, spaces)
         search = _Search(self._server, schema, customer, condition, place)
         nearest = search.nearest([(vector, way) for vector in asked for way in ways], limit)
         results, products = [], {}
@@ -108,16 +112,8 @@ class RedisEngine:
             results.append(_candidates(list(found.values()), vector, schema))
             products.update({document.product.id: document.product for document in found.values()})
         if not products and condition is None:
-            self._refuse_other_bundles(customer, bundle)
+            refuse_other_bundles(bundle, self._catalogue.bundles(customer))
         return Found(results, [products[id_] for id_ in sorted(products)])
-
-    def _refuse_other_bundles(self, customer: str, bundle: str) -> None:
-        bundles = self._catalogue.bundles(customer)
-        if bundles and bundle not in bundles:
-            raise FailedPrecondition(
-                f"bundle: the index has objects of {', '.join(sorted(bundles))}, none of {bundle}: "
-                "index again"
-            )
 
 
 @dataclass(frozen=True)
@@ -196,23 +192,6 @@ class _Search:
         if self._condition is not None and not self._condition.matches(parsed):
             return None
         return _Document(key, candidate, parsed, np.frombuffer(vector, "<f4"))
-
-
-def _asked(queries: Sequence[Query], schema: Schema) -> list[NDArray[np.float32]]:
-    """Each query's vectors of all spaces, one after the other. Raises InvalidArgument if they do not fit."""
-    vectors = []
-    for row, query in enumerate(queries):
-        sizes = {space: len(vector) for space, vector in query.items()}
-        if sizes != dict(schema.dimensions):
-            raise InvalidArgument(
-                f"queries[{row}].vectors",
-                f"the index has the dimensions {dict(schema.dimensions)}, got {sizes}",
-            )
-        vector = np.concatenate([query[space] for space, _ in schema.dimensions]).astype(np.float32)
-        if not np.isfinite(vector).all():
-            raise InvalidArgument(f"queries[{row}].vectors", "values are not finite")
-        vectors.append(vector)
-    return vectors
 
 
 def _weighted(vector: NDArray[np.float32], shares: Shares, schema: Schema) -> NDArray[np.float32]:

@@ -120,6 +120,11 @@ class Snapshot:
         return HashModel(coders)
 
     @cached_property
+    def bits(self) -> dict[str, int]:
+        """Space -> bits of a code, in the order of the planes."""
+        return {space: self.hash_model.bits[space] for space in self.dimensions}
+
+    @cached_property
     def _ends(self) -> NDArray[np.uint64]:
         return self.file.array("product_ends")
 

@@ -27,7 +27,7 @@ def objects(product_id: str, *values: float, dimension: int = 2) -> dict[tuple[s
 
 def found(view: View, condition: str = "") -> list[tuple[str, float, float]]:
     """Product, first value of the vector, price of every object that the condition holds for."""
-    rows = view.rows(parse(condition) if condition else None)
+    rows = view.rows(view.holds(parse(condition)) if condition else None)
     return sorted(
         (
             Candidate.FromString(view.objects[row]).product_id,
