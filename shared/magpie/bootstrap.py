@@ -199,11 +199,7 @@ class Application:
         """
         if self.settings.engine == "redis":
             return {}
-        return {
-            bundle.id: HashModel.load(bundle.folder, bundle.hash, bundle.embedder_card.sha256)
-            for bundle in (models.bundle for models in self.models.values())
-            if bundle.hash is not None
-        }
+        return {id_: model for id_, models in self.models.items() if (model := models.hash_model) is not None}
 
     @cached_property
     def redis_engine(self) -> RedisEngine:

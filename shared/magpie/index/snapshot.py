@@ -99,9 +99,7 @@ class Snapshot:
 
     @cached_property
     def _ids(self) -> TextDictionary:
-        return TextDictionary.from_arrays(
-            {part: self.file.array(f"ids.{part}") for part in TextDictionary.PARTS}
-        )
+        return TextDictionary.read(self.file, "ids")
 
     @property
     def id_hashes(self) -> NDArray[np.uint64]:

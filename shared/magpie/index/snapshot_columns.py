@@ -71,9 +71,7 @@ class SnapshotColumns:
         section = f"columns.{name}.texts"
         if f"{section}.hashes" not in self._sections:
             return 0
-        texts = TextDictionary.from_arrays(
-            {part: self._file.array(f"{section}.{part}") for part in TextDictionary.PARTS}
-        )
+        texts = TextDictionary.read(self._file, section)
         number = texts.number_of(text)
         return len(texts) if number is None else number
 

@@ -113,8 +113,7 @@ class _Gathered:
         file.add("owners", np.repeat(np.arange(rows, dtype=np.uint32), counts))
         file.add_blocks("products", (np.frombuffer(p, np.uint8) for p in self._products), np.dtype(np.uint8))
         file.add("product_ends", np.cumsum(np.array(self._sizes, np.uint64), dtype=np.uint64))
-        for part, values in TextDictionary.of_ordered(self._ids).arrays().items():
-            file.add(f"ids.{part}", values)
+        TextDictionary.of_ordered(self._ids).write(file, "ids")
         for name, column in self._columns.items():
             column.write(file, f"columns.{name}", rows)
 
@@ -169,8 +168,7 @@ class _Column:
     def _write_texts(self, file: SectionWriter, name: str) -> NDArray[np.int32]:
         """Returns the number that each text has in the file."""
         texts = in_order(self._number_of)
-        for part, values in TextDictionary.of_ordered(texts).arrays().items():
-            file.add(f"{name}.{part}", values)
+        TextDictionary.of_ordered(texts).write(file, name)
         numbers = np.empty(len(texts), np.int32)
         numbers[[self._number_of[text] for text in texts]] = np.arange(len(texts), dtype=np.int32)
         return numbers

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray[np.generic]]
+from magpie.index.section_file import SectionFile, SectionWriter
 
 
 def text_hash(text: str) -> int:
@@ -20,8 +20,6 @@ def text_hash(text: str) -> int:
 @dataclass(frozen=True)
 class TextDictionary:
     """D texts in the order of their hashes; a text's number is its place."""
-
-    PARTS = ("hashes", "ends", "letters")  # names of the arrays
 
     hashes: NDArray[np.uint64]  # (D,), ascending
     ends: NDArray[np.uint64]  # (D,), where in `letters` each text ends
@@ -52,14 +50,15 @@ class TextDictionary:
         ends = np.cumsum([len(text) for text in encoded], dtype=np.uint64)
         return cls(hashes, ends, np.frombuffer(b"".join(encoded), np.uint8))
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """For a file; `from_arrays` reads them."""
-        return {part: getattr(self, part) for part in self.PARTS}
+    def write(self, file: SectionWriter, name: str) -> None:
+        """Into a file, as arrays whose names begin with `name`."""
+        for part in fields(self):
+            file.add(f"{name}.{part.name}", getattr(self, part.name))
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> TextDictionary:
-        """As `arrays` gave them."""
-        return cls(*(arrays[part] for part in cls.PARTS))  # type: ignore[arg-type]
+    def read(cls, file: SectionFile, name: str) -> TextDictionary:
+        """What `write` wrote, mapped."""
+        return cls(*(file.array(f"{name}.{part.name}") for part in fields(cls)))
 
 
 def in_order(texts: Iterable[str]) -> list[str]:

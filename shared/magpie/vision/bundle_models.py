@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from magpie.index.hash_model import HashModel
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
 from magpie.v1.ranking_config_pb2 import RankingConfig
@@ -50,6 +51,13 @@ class BundleModels:
         if self.bundle.calibration is None:
             return None
         return Calibration.load(self.bundle.folder, self.bundle.calibration, self.bundle.embedder_card.sha256)
+
+    @cached_property
+    def hash_model(self) -> HashModel | None:
+        """What codes its vectors, if the bundle has it."""
+        if self.bundle.hash is None:
+            return None
+        return HashModel.load(self.bundle.folder, self.bundle.hash, self.bundle.embedder_card.sha256)
 
     @cached_property
     def ranking_configs(self) -> Mapping[str, RankingConfig]:

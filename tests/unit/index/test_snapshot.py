@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from magpie.index.columns import ProductColumns
 from magpie.index.filter import parse
 from magpie.index.hash_model import Coder, HashModel
+from magpie.index.section_file import SectionFile, SectionWriter
 from magpie.index.snapshot import Merged, Snapshot
 from magpie.index.snapshot_writer import Block, encoded, write_snapshot
 from magpie.index.text_dictionary import TextDictionary, in_order
@@ -135,9 +136,12 @@ def test_filters_hold_for_the_same_products_as_in_memory(
 
 
 @given(st.sets(st.text(max_size=5), max_size=30))
-def test_texts_have_their_place(texts: set[str]) -> None:
+def test_texts_have_their_place(tmp_path_factory: pytest.TempPathFactory, texts: set[str]) -> None:
     ordered = in_order(texts)
-    dictionary = TextDictionary.from_arrays(TextDictionary.of_ordered(ordered).arrays())
+    path = tmp_path_factory.mktemp("texts") / "file"
+    with SectionWriter(path, {}) as file:
+        TextDictionary.of_ordered(ordered).write(file, "texts")
+    dictionary = TextDictionary.read(SectionFile(path), "texts")
     assert [dictionary[number] for number in range(len(dictionary))] == ordered
     assert [dictionary.number_of(text) for text in ordered] == list(range(len(ordered)))
     assert dictionary.number_of("not one of them") is None
