@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from local.changing_over import bundle_id, graded, operator_of
 from local.commands.options import (
+    counted_bar,
     customer_option,
     examples,
     home_option,
     json_option,
-    notes,
+    on_aws_option,
     print_json,
     table_console,
     tell,
@@ -31,10 +30,6 @@ from magpie.changeover.record import FailedImage, Progress
 
 _LOOKS_SECONDS = 0.5  # between two looks of --watch
 _FAILED_SHOWN = 20
-
-on_aws_option = click.option(
-    "--on-aws", is_flag=True, help="Not the local system: the parts that MAGPIE_* and AWS_* name."
-)
 
 
 def _operator(home: Home, on_aws: bool) -> ChangeOverOperator:
@@ -151,7 +146,7 @@ def switch(
 ) -> None:
     """Let the new bundle serve, if its index is complete and finds no worse. Takes a second to be seen."""
     operator = _operator(home, on_aws)
-    with _bar(transient=as_json) as bar:
+    with counted_bar(transient=as_json) as bar:
         task = bar.add_task("asking both", total=None)
         verdict = operator.switch(
             customer,
@@ -204,7 +199,7 @@ def drop(customer: str, bundle: str, on_aws: bool, home: Home, as_json: bool) ->
 
 
 def _watch(look: Callable[[], Progress]) -> None:
-    with _bar(transient=True) as bar:
+    with counted_bar(transient=True) as bar:
         task = bar.add_task("", total=None)
         while True:
             progress = look()
@@ -218,11 +213,6 @@ def _watch(look: Callable[[], Progress]) -> None:
             if progress.complete or of.paused:
                 return
             time.sleep(_LOOKS_SECONDS)
-
-
-def _bar(*, transient: bool) -> Bar:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, console=notes, transient=transient)
 
 
 def _show(progress: Progress, as_json: bool, failed: list[FailedImage] | None = None) -> None:

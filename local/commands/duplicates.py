@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
 from local.client import CallFailed, Client
 from local.commands.options import (
+    counted_bar,
     customer_option,
     examples,
     home_option,
     json_option,
-    notes,
     print_json,
     table_console,
     tell,
@@ -80,7 +80,7 @@ def command(
     for every picture in turn; the others take seconds.
     """
     asked = kinds or tuple(KINDS)
-    with reading(home, customer, PATIENCE_SECONDS) as client, _progress(transient=as_json) as bar:
+    with reading(home, customer, PATIENCE_SECONDS) as client, counted_bar(transient=as_json) as bar:
         pictures, sections, stale = _sections(client, asked, min_probability, html is not None, bar)
         remarks = _remarks(pictures, stale)
         if html:
@@ -178,11 +178,6 @@ def _print_json(pictures: Pictures, sections: list[Section]) -> None:
         if found.missing:
             answer[f"{name}_missing"] = found.missing
     print_json(answer)
-
-
-def _progress(transient: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=notes, transient=transient)
 
 
 def _advance(bar: Progress, task: TaskID, step: int, total: int) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 
 import boto3
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from local import resources
 from local.commands.options import (
+    counted_bar,
     examples,
     home_option,
     json_option,
-    notes,
+    on_aws_option,
     print_json,
     table_console,
     tell,
@@ -64,7 +64,7 @@ from magpie.store.snapshots import Snapshots
     help="Share of the ten nearest that both have to find; below it the migration is not called done.",
 )
 @click.option("--drop", is_flag=True, help="With --to compact: remove what the redis engine keeps.")
-@click.option("--on-aws", is_flag=True, help="Not the local system: the parts that MAGPIE_* and AWS_* name.")
+@on_aws_option
 @home_option
 @json_option
 def command(
@@ -126,7 +126,7 @@ def _move(
     migration: Migration, indexes: list[tuple[str, str, int]], target: str, queries: int
 ) -> list[Moved]:
     moved = []
-    with _progress() as bar:
+    with counted_bar() as bar:
         task = bar.add_task("", total=sum(images for _, _, images in indexes))
         for customer, bundle, images in indexes:
             bar.update(task, description=f"{customer}, {bundle}")
@@ -175,13 +175,3 @@ def _table(moved: list[Moved]) -> Table:
             *(f"{judged.share:.4f}", f"{judged.filtered_share:.4f}"),
         )
     return table
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-    )

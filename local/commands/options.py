@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from local.home import Home
 from magpie.store.upload_key import CUSTOMER
@@ -39,6 +40,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 customer_option = click.option(
     "--customer", required=True, metavar="C", callback=_customer, help="Whose catalogue."
 )
+on_aws_option = click.option(
+    "--on-aws", is_flag=True, help="Not the local system: the parts that MAGPIE_* and AWS_* name."
+)
 customer_argument = click.argument("customer", callback=_customer)
 
 
@@ -50,6 +54,12 @@ def examples(*lines: str) -> str:
 def print_json(answer: Mapping[str, Any]) -> None:
     """The one object on standard output."""
     click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def counted_bar(*, transient: bool = False) -> Progress:
+    """A bar on standard error: what, how far, how much longer."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=notes, transient=transient)
 
 
 def tell(message: str) -> None:
