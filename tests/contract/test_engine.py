@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,6 @@ from magpie.index.compaction import compact
 from magpie.index.engine import Engine, Found, Query, Weights
 from magpie.index.filter import parse
 from magpie.index.filter_terms import Filter
-from magpie.index.hash_model import Coder, HashModel
 from magpie.index.redis_engine import RedisEngine
 from magpie.index.redis_schema import VectorIndex
 from magpie.index.search_server import SearchServer
@@ -33,6 +32,7 @@ from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
 from magpie.v1.product_pb2 import AttributeValue, Product
 from magpie.v1.search_pb2 import Candidate
+from tests.random_codes import random_codes
 
 BUNDLE = "default@1"
 SPACES = {"identity": 8, "category": 4, "similar": 4}
@@ -83,25 +83,10 @@ class Compacted(CompactEngine):
         limit: int,
         weights: Weights | None = None,
     ) -> Found:
-        model = hash_model({space: len(vector) for space, vector in queries[0].items()})
+        model = random_codes({space: len(vector) for space, vector in queries[0].items()})
         with suppress(Aborted):  # another engine of the test was faster
             compact(*self.parts, model, customer, bundle)
         return super().find(customer, bundle, queries, condition, limit, weights)
-
-
-def hash_model(dimensions: Mapping[str, int]) -> HashModel:
-    """Random projections to 64 bits a space."""
-    rng = np.random.default_rng(0)
-    return HashModel(
-        {
-            space: Coder(
-                "random",
-                (rng.standard_normal((dimension, 64)).astype(np.float32),),
-                (np.zeros(64, np.float32),),
-            )
-            for space, dimension in dimensions.items()
-        }
-    )
 
 
 @pytest.fixture

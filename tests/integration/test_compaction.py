@@ -24,7 +24,6 @@ from magpie.errors import Aborted, Unavailable
 from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compact import CompactEngine
 from magpie.index.compaction import Compacted, compact
-from magpie.index.hash_model import Coder, HashModel
 from magpie.index.live_index import LiveIndex
 from magpie.store.catalogue import Catalogue
 from magpie.store.redis_connection import connect
@@ -32,20 +31,13 @@ from magpie.store.snapshots import Snapshots
 from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
 from magpie.v1.product_pb2 import Product
+from tests.random_codes import random_codes
 
 BUNDLE = "default@1"
 DIMENSION = 8
 STEPS = ["read", "archive", "write", "upload", "swap", "announce", "archive more", "sweep"]
 QUERY = {"identity": np.eye(1, DIMENSION, dtype=np.float32)[0]}
-MODEL = HashModel(
-    {
-        "identity": Coder(
-            "random",
-            (np.random.default_rng(0).standard_normal((DIMENSION, 64)).astype(np.float32),),
-            (np.zeros(64, np.float32),),
-        )
-    }
-)
+MODEL = random_codes({"identity": DIMENSION})
 
 
 class Parts:

@@ -21,7 +21,6 @@ from local.ports import free_port
 from magpie.bootstrap import Application
 from magpie.index.compact import CompactEngine
 from magpie.index.compaction import compact
-from magpie.index.hash_model import Coder, HashModel
 from magpie.probe.sampling import Answered, Sampler
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.rpc.context import CallContext
@@ -41,6 +40,7 @@ from magpie.v1.image_pb2 import EmbeddedObject, Vector
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import FindCandidatesRequest
 from magpie.vision.crop_store import CropStore, MemoryCropStore
+from tests.random_codes import random_codes
 from tests.unit.vision import tiny_models
 
 # P(same) at cosines of 1, .999 and .997: .98, .5 and .0003; of `Tea` it is less everywhere.
@@ -350,15 +350,7 @@ def test_a_snapshot_tells_the_same(system: System, s3: Any, bucket: str, tmp_pat
     catalogue, bundle = system.app.catalogue, system.app.bundle.id
     snapshots = Snapshots(s3, bucket, tmp_path / "snapshots")
     dimensions = system.app.bundle.embedder_card.spaces
-    rng = np.random.default_rng(0)
-    model = HashModel(
-        {
-            space: Coder(
-                "random", (rng.standard_normal((d, 64)).astype(np.float32),), (np.zeros(64, np.float32),)
-            )
-            for space, d in dimensions.items()
-        }
-    )
+    model = random_codes(dimensions)
     for title in ("one", "another"):  # the catalogue lets go of its vectors with the second
         catalogue.upsert_products("shop", [Product(id="any", title=title)], bundle)
         compacted = compact(catalogue, snapshots, model, "shop", bundle)

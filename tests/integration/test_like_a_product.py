@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from magpie.index.compaction import compact
-from magpie.index.hash_model import Coder, HashModel
 from magpie.rpc.local_channel import LocalChannel
 from magpie.store.catalogue import archived_in
 from magpie.store.snapshots import Snapshots
@@ -22,6 +21,7 @@ from magpie.v1.product_pb2 import Product
 from magpie.v1.visual_search_pb2 import SearchRequest, SearchResponse
 from magpie.v1.visual_search_pb2_grpc import VisualSearchServiceStub
 from tests.integration.whole_search import BUNDLE, SPACES, WholeSearch, embedded, similarity, some_vectors
+from tests.random_codes import random_codes
 
 WHOLE = Box(x0=0, y0=0, x1=1, y1=1)
 RNG = np.random.default_rng(5)
@@ -69,13 +69,9 @@ def test_vectors_that_have_moved_into_a_snapshot_are_found_there(
     for number in range(12):
         search.put("shop", Product(id=f"p{number}"), *[[some_vectors(RNG) for _ in range(3)]] * 2)
     before = [(hit.product_id, hit.score) for hit in like(search, "p3").objects[0].hits]
-    coders = {
-        space: Coder("random", (RNG.normal(size=(d, 64)).astype(np.float32),), (np.zeros(64, np.float32),))
-        for space, d in SPACES.items()
-    }
     for price in (1, 2):  # the catalogue lets go of what two snapshots have
         search.catalogue.upsert_products("shop", [Product(id="bare", price=price)], BUNDLE)
-        assert compact(search.catalogue, snapshots, HashModel(coders), "shop", BUNDLE)
+        assert compact(search.catalogue, snapshots, random_codes(SPACES), "shop", BUNDLE)
     assert all(map(archived_in, search.catalogue.stored_objects("shop", BUNDLE, "p3").values()))
     response = like(search, "p3")
     assert (response.objects[0].object.box, response.objects[0].object.label) == (WHOLE, "image")

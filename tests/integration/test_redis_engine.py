@@ -27,7 +27,6 @@ from magpie.index.archived_objects import ArchivedObjects
 from magpie.index.compaction import compact
 from magpie.index.filter import parse
 from magpie.index.filter_terms import And, Comparison, Exists, Filter, In, Not, Or, Value
-from magpie.index.hash_model import Coder, HashModel
 from magpie.index.redis_engine import RedisEngine
 from magpie.index.redis_filter import pushdown
 from magpie.index.redis_schema import NUMBER_SLOTS, VectorIndex, follow_key
@@ -39,6 +38,7 @@ from magpie.v1.events_pb2 import IngestedImage, ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
 from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
 from tests.conftest import free_port, redis_process
+from tests.random_codes import random_codes
 
 BUNDLE = "default@1"
 FLAT = VectorIndex("flat")
@@ -444,9 +444,7 @@ def test_objects_that_only_a_snapshot_has(
     redis_client: redis.Redis, search_url: str, search: redis.Redis, s3: Any, bucket: str, tmp_path: Path
 ) -> None:
     shop = Shop(Catalogue(redis_client))
-    rng = np.random.default_rng(0)
-    projection = (rng.standard_normal((4, 64)).astype(np.float32),)
-    model = HashModel({"identity": Coder("random", projection, (np.zeros(64, np.float32),))})
+    model = random_codes({"identity": 4})
     snapshots = Snapshots(s3, bucket, tmp_path)
     for i in range(5):  # each compaction lets go of what the one before has taken
         shop.put(Product(id=f"p{i}", images=["a"]), objects=2)

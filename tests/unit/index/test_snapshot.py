@@ -11,26 +11,14 @@ from hypothesis import strategies as st
 
 from magpie.index.columns import ProductColumns
 from magpie.index.filter import parse
-from magpie.index.hash_model import Coder, HashModel
 from magpie.index.section_file import SectionFile, SectionWriter
 from magpie.index.snapshot import Merged, Snapshot
 from magpie.index.snapshot_writer import Block, encoded, write_snapshot
 from magpie.index.text_dictionary import TextDictionary, in_order
 from magpie.v1.product_pb2 import AttributeValue, Product, TextSet
+from tests.random_codes import random_codes
 
 DIMENSIONS = {"identity": 16, "similar": 8}
-
-
-def hash_model() -> HashModel:
-    rng = np.random.default_rng(0)
-    return HashModel(
-        {
-            space: Coder(
-                "random", (rng.standard_normal((d, 64)).astype(np.float32),), (np.zeros(64, np.float32),)
-            )
-            for space, d in DIMENSIONS.items()
-        }
-    )
 
 
 def unit(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
@@ -47,12 +35,14 @@ def write(path: Path, products: dict[str, Product], objects: int) -> dict[str, n
         part = ids[start : start + 3]
         rows = slice(start * objects, (start + len(part)) * objects)
         boxes = np.tile(np.array([0, 0.25, 0.5, 1], np.float32), (len(part) * objects, 1))
-        records, planes = encoded(hash_model(), {s: v[rows] for s, v in vectors.items()}, boxes)
+        records, planes = encoded(random_codes(DIMENSIONS), {s: v[rows] for s, v in vectors.items()}, boxes)
         numbers = np.tile(np.arange(objects, dtype=np.uint8) % 2, len(part))
         contents = [products[id_].SerializeToString() for id_ in part]
         blocks.append(Block(contents, [objects] * len(part), records, planes, numbers))
     merged = [Merged("p1", "a", "digest", 7)]
-    write_snapshot(path, hash_model(), DIMENSIONS, blocks, generation=7, cursor="1-0 2", merged=merged)
+    write_snapshot(
+        path, random_codes(DIMENSIONS), DIMENSIONS, blocks, generation=7, cursor="1-0 2", merged=merged
+    )
     return vectors
 
 
@@ -79,7 +69,7 @@ def test_everything_that_was_written_is_found(tmp_path: Path) -> None:
     assert records["box"].tolist() == [[0, 0.25, 0.5, 1]] * 3
     for space, stored in snapshot.vectors(records).items():
         assert stored == pytest.approx(vectors[space][rows], abs=0.5 / 127)
-    model = hash_model()
+    model = random_codes(DIMENSIONS)
     for row in (0, 29):
         words = snapshot.words({space: v[row] for space, v in vectors.items()})
         assert words.tolist() == snapshot.planes[:, row].tolist()
