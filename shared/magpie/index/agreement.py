@@ -9,11 +9,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from magpie.index.archived_objects import ArchivedObjects
+from magpie.index.archived_objects import ArchivedObjects, objects_in
 from magpie.index.engine import Engine, Query
 from magpie.index.filter_terms import Comparison, Filter
-from magpie.store.catalogue import Catalogue, archived_in
-from magpie.v1.events_pb2 import ObjectsEmbedded
+from magpie.store.catalogue import Catalogue
 from magpie.v1.image_pb2 import EmbeddedObject
 from magpie.v1.search_pb2 import Candidate
 
@@ -55,12 +54,7 @@ def sample_queries(
     queries: list[SampledQuery] = []
     for row in rng.permutation(len(images))[:count]:
         (product_id, sha256), value = images[row]
-        generation = archived_in(value)
-        if generation is None:
-            objects: Sequence[EmbeddedObject] = ObjectsEmbedded.FromString(value).objects
-        else:
-            assert archive is not None
-            objects = archive.of_image(customer, bundle, product_id, sha256, generation)
+        objects = objects_in(value, archive, customer, bundle, product_id, sha256)
         product = catalogue.products(customer, [product_id]).get(product_id)
         if not objects or product is None:  # gone meanwhile
             continue

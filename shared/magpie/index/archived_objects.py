@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
-from magpie.errors import Unavailable
+from magpie.errors import FailedPrecondition, Unavailable
 from magpie.index.snapshot import Snapshot
+from magpie.store.catalogue import archived_in
 from magpie.store.snapshots import Snapshots
+from magpie.v1.events_pb2 import ObjectsEmbedded
 from magpie.v1.image_pb2 import Box, DetectedObject, EmbeddedObject, Vector
 
 _KEPT = 8  # snapshots that stay open
@@ -58,3 +61,22 @@ class ArchivedObjects:
             if len(self._open) > _KEPT:
                 self._open.popitem(last=False)
             return snapshot
+
+
+def objects_in(
+    value: bytes, archived: ArchivedObjects | None, customer: str, bundle: str, product_id: str, sha256: str
+) -> Sequence[EmbeddedObject]:
+    """An image's objects, by the value that the catalogue has of it.
+
+    Raises FailedPrecondition if the catalogue let go of them and there is no `archived`, Unavailable while no
+    snapshot that has them can be read.
+    """
+    generation = archived_in(value)
+    if generation is None:
+        return ObjectsEmbedded.FromString(value).objects
+    if archived is None:
+        raise FailedPrecondition(
+            f"objects of {customer}, such as those of product {product_id}, are in a snapshot of the compact "
+            "engine, which this process has not got"
+        )
+    return archived.of_image(customer, bundle, product_id, sha256, generation)

@@ -22,13 +22,12 @@ from itertools import chain
 from typing import Any
 
 from magpie.errors import FailedPrecondition, Unavailable
-from magpie.index.archived_objects import ArchivedObjects
+from magpie.index.archived_objects import ArchivedObjects, objects_in
 from magpie.index.redis_filter import product_fields, with_slots
 from magpie.index.redis_schema import NUMBERS, Schema, Shard, follow_key, shard_of, shards
 from magpie.index.search_server import DOCUMENTS, PLACE, Command, SearchServer
 from magpie.index.vectors import dimensions
-from magpie.store.catalogue import Catalogue, archived_in
-from magpie.v1.events_pb2 import ObjectsEmbedded
+from magpie.store.catalogue import Catalogue
 from magpie.v1.image_pb2 import EmbeddedObject
 from magpie.v1.product_pb2 import Product
 from magpie.v1.search_pb2 import Candidate
@@ -280,15 +279,8 @@ class _Writer:
         return cursor
 
     def _objects_of(self, product_id: str, sha256: str, value: bytes | None) -> Sequence[EmbeddedObject]:
-        generation = None if value is None else archived_in(value)
-        if value is None or generation is None:
-            return ObjectsEmbedded.FromString(value or b"").objects
-        if self._archive is None:
-            raise FailedPrecondition(
-                f"objects of {self._customer}, such as those of product {product_id}, are in a snapshot of "
-                "the compact engine, which this process has not got"
-            )
-        return self._archive.of_image(self._customer, self._bundle, product_id, sha256, generation)
+        where = self._customer, self._bundle, product_id, sha256
+        return [] if value is None else objects_in(value, self._archive, *where)
 
     def _write(self, products: Products, objects: Objects) -> None:
         """Bring the documents of these products up to date. Raises _OtherSpaces."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from magpie.errors import Unavailable
-from magpie.index.archived_objects import ArchivedObjects
-from magpie.store.catalogue import Catalogue, archived_in
-from magpie.v1.events_pb2 import ObjectsEmbedded
+from magpie.index.archived_objects import ArchivedObjects, objects_in
+from magpie.store.catalogue import Catalogue
 from magpie.v1.image_pb2 import EmbeddedObject
 
 
@@ -31,15 +29,9 @@ class CatalogueVectors:
 
     def of_product(self, customer: str, bundle: str, product_id: str) -> list[EmbeddedObject]:
         """As the port says."""
-        objects: list[EmbeddedObject] = []
-        for sha256, value in self._catalogue.stored_objects(customer, bundle, product_id).items():
-            generation = archived_in(value)
-            if generation is None:
-                objects.extend(ObjectsEmbedded.FromString(value).objects)
-            elif self._archived:
-                objects.extend(self._archived.of_image(customer, bundle, product_id, sha256, generation))
-            else:
-                raise Unavailable(
-                    f"snapshot {generation} of {customer} cannot be read: there is no store of it"
-                )
-        return objects
+        stored = self._catalogue.stored_objects(customer, bundle, product_id)
+        return [
+            embedded
+            for sha256, value in stored.items()
+            for embedded in objects_in(value, self._archived, customer, bundle, product_id, sha256)
+        ]
