@@ -329,8 +329,17 @@ class Application:
     def change_over_operator(self) -> ChangeOverOperator:
         """What an operator does with them."""
         search = BundleSearch(self.stages, self.ranking_configs)
-        store = self.redis_engine if self.settings.engine == "redis" else self.snapshots
-        return ChangeOverOperator(self.change_overs, self.catalogue, self.uploads, search, self.models, store)
+        # The redis engine reads from snapshots what the catalogue let go of: both have a part of the index.
+        redis_engine = [self.redis_engine] if self.settings.engine == "redis" else []
+        return ChangeOverOperator(
+            self.change_overs,
+            self.catalogue,
+            self.uploads,
+            search,
+            self.models,
+            [self.snapshots, *redis_engine],
+            CompactionLeases(self.redis),
+        )
 
     # --- Servers -------------------------------------------------------------------------------------------
 

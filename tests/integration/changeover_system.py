@@ -32,6 +32,7 @@ from magpie.ingest.parking import STAGES
 from magpie.rpc.context import CallContext
 from magpie.services.bundle_search import BundleSearch
 from magpie.settings import Settings
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.upload_key import UploadKey
 from magpie.v1 import catalog_pb2, image_pb2, product_pb2, visual_search_pb2
 from magpie.v1.events_pb2 import ObjectsEmbedded
@@ -102,7 +103,14 @@ class System:
         app = self.app()
         search = BundleSearch(app.stages, app.ranking_configs)
         return ChangeOverOperator(
-            app.change_overs, app.catalogue, app.uploads, search, app.models, Snapshots(app), self.reached
+            app.change_overs,
+            app.catalogue,
+            app.uploads,
+            search,
+            app.models,
+            [app.snapshots],
+            CompactionLeases(app.redis),
+            self.reached,
         )
 
     @property
@@ -183,17 +191,6 @@ class System:
             else:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)
         return len(messages)
-
-
-class Snapshots:
-    """The snapshots of an index, one object of the bucket a bundle."""
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    def drop(self, customer: str, bundle: str) -> None:
-        """As the port says."""
-        self._app.s3.delete_object(Bucket=BUCKET, Key=f"test-snapshots/{customer}/{bundle}")
 
 
 def index_of(client: redis.Redis, bundle: str, customer: str = CUSTOMER) -> dict[bytes, list[Any]]:

@@ -23,6 +23,7 @@ from magpie.changeover.gate import GateQuery
 from magpie.changeover.sampled_queries import ANOTHER_PICTURE, RETAKEN
 from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.store import serving as serving_module
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.store.upload_key import UploadKey
 from magpie.v1.catalog_pb2 import ImageStatus
 from magpie.v1.events_pb2 import ImageUploaded, IngestedImage, ObjectsEmbedded
@@ -420,6 +421,34 @@ def test_a_dropped_index_takes_nothing_and_says_so_where_a_picture_would_be_lost
     assert shop.states(CUSTOMER, "lost") == [FAILED]
     assert index_of(redis_client, OLD) == {}
     assert catalogue.bundles(CUSTOMER) == [NEW]
+
+
+def test_a_drop_takes_the_snapshots_and_waits_for_a_compaction(
+    shop: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = shop.app()
+    keys = [f"customers/{CUSTOMER}/index/{bundle}/current.json" for bundle in (OLD, NEW)]
+    for key in keys:
+        app.s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    shop.operator.start(CUSTOMER, NEW)
+    shop.embed_all()
+    shop.operator.switch(CUSTOMER, allow_worse="snapshots of the test are empty")
+    leases = CompactionLeases(app.redis)
+    with (
+        monkeypatch.context() as impatient,
+        leases.take(CUSTOMER, OLD, 60) as taken,
+        pytest.raises(FailedPrecondition, match="tiny@1 cannot be dropped now, its index is being compacted"),
+    ):
+        assert taken
+        impatient.setattr(operator_module, "COMPACTION_SECONDS", 0.0)
+        shop.operator.drop(CUSTOMER)
+    assert app.uploads.exists(keys[0])
+    with leases.take(CUSTOMER, OLD, 1):  # it ends meanwhile
+        began = time.monotonic()
+        shop.operator.drop(CUSTOMER)
+    assert time.monotonic() - began > 0.5
+    assert [app.uploads.exists(key) for key in keys] == [False, True]
+    app.s3.delete_object(Bucket=BUCKET, Key=keys[1])
 
 
 def test_the_ledger_counts_the_objects_of_the_bundle_that_serves(shop: System) -> None:

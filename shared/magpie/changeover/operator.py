@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -15,18 +16,21 @@ from magpie.changeover.sampled_queries import StoredPictures, sampled_queries
 from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.services.bundle_search import BundleSearch
 from magpie.store.catalogue import Catalogue
+from magpie.store.compaction_leases import CompactionLeases
 from magpie.vision.bundle_models import BundleModels
 
 BACKLOG = 200  # images on their way at once: a new upload waits behind no more than these
 SAMPLE = 300  # queries of the gate, where none are given
 SETTLE_SECONDS = 3.0  # after a switch: processes go by the old record for a second, and finish their searches
+LEASE_SECONDS = 15.0  # of a drop that was killed: so long the next one waits for it
+COMPACTION_SECONDS = 60.0  # that a drop waits for a compaction of the index
 
 
-class SnapshotStore(Protocol):
-    """Where an index lies besides Redis."""
+class IndexStore(Protocol):
+    """Where an index lies besides the catalogue."""
 
     def drop(self, customer: str, bundle: str) -> object:
-        """Remove a bundle's snapshots, or documents; none are no error."""
+        """Remove what it has of a bundle's index; nothing is no error."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class ChangeOverOperator:
         pictures: StoredPictures,
         search: BundleSearch,
         models: Mapping[str, BundleModels],
-        snapshots: SnapshotStore | None = None,
+        stores: Sequence[IndexStore],
+        leases: CompactionLeases,
         reached: Checkpoint = go_on,
     ) -> None:
         self._change_overs = change_overs
@@ -63,7 +68,8 @@ class ChangeOverOperator:
         self._pictures = pictures
         self._search = search
         self._models = models
-        self._snapshots = snapshots
+        self._stores = stores
+        self._leases = leases
         self._reached = reached
 
     @property
@@ -181,16 +187,32 @@ class ChangeOverOperator:
             )
         if change_over and change_over.changed_at:
             time.sleep(max(0.0, change_over.changed_at + SETTLE_SECONDS - time.time()))
-        self._change_overs.begin_drop(customer, bundle)
-        self._reached(Step.DROP_BEGUN)
-        if self._snapshots is not None:
-            self._snapshots.drop(customer, bundle)
+        with self._no_compaction(customer, bundle):  # one at work would put its snapshot in use afterwards
+            self._change_overs.begin_drop(customer, bundle)
+            self._reached(Step.DROP_BEGUN)
+            for store in self._stores:
+                store.drop(customer, bundle)
             self._reached(Step.SNAPSHOTS_DROPPED)
-        self._change_overs.end_drop(customer, bundle, {"what": "drop", "bundle": bundle})
-        self._reached(Step.DROPPED)
+            self._change_overs.end_drop(customer, bundle, {"what": "drop", "bundle": bundle})
+            self._reached(Step.DROPPED)
         if self._change_overs.find(customer) is None:
             self._change_overs.forget(customer)
         return bundle
+
+    @contextmanager
+    def _no_compaction(self, customer: str, bundle: str) -> Iterator[None]:
+        """Waits for one that is at work. Raises FailedPrecondition if that takes long."""
+        give_up = time.monotonic() + COMPACTION_SECONDS
+        while True:
+            with self._leases.take(customer, bundle, LEASE_SECONDS) as taken:
+                if taken:
+                    yield
+                    return
+            if time.monotonic() > give_up:
+                raise FailedPrecondition(
+                    f"bundle {bundle} cannot be dropped now, its index is being compacted: try again later"
+                )
+            time.sleep(0.2)
 
     def _check_index(self, customer: str) -> None:
         """A change-over begins from the index that serves; one that is empty would count as complete."""
