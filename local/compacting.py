@@ -40,6 +40,7 @@ class Compacting:
 
     def __init__(self, state: RunState) -> None:
         redis = connect(state.redis_url)
+        self._engine = state.engine
         self._next = state.next_bundle
         self._customers = Customers(redis)
         self._catalogue = Catalogue(redis)
@@ -65,8 +66,14 @@ class Compacting:
     def compact(self, customer: str, bundle: str, step: Callable[[str], None], *, force: bool) -> Row:
         """Compact one, whatever the thresholds. `force`: though another compaction has it, or died of it.
 
-        Raises FailedPrecondition if the bundle in use is another one, or has no hash model.
+        Raises FailedPrecondition under the redis engine, and if the bundle in use is another one, or has no
+        hash model.
         """
+        if self._engine == "redis":
+            raise FailedPrecondition(
+                "the system runs with the redis engine, which reads vectors from the catalogue: nothing is "
+                "compacted under it; `magpie up --engine compact` makes snapshots again"
+            )
         model = self._model(bundle)
         with self._leases.take(customer, bundle, LEASE_SECONDS) as taken:
             if not taken and not force:
