@@ -22,7 +22,7 @@ class Optimizer:
     ema: float = 0.998  # decay a step of the averaged weights, which are measured and exported; 0: none
 
     def build(
-        self, stages: Iterable[nn.Module], heads: nn.Module, proxies: Iterable[nn.Parameter]
+        self, stages: Iterable[nn.Module], heads: Iterable[nn.Parameter], proxies: Iterable[nn.Parameter]
     ) -> optim.AdamW:
         """`stages` of the backbone from the lowest to the highest; frozen ones have no parameter to train."""
         trained = [[p for p in stage.parameters() if p.requires_grad] for stage in stages]
@@ -31,7 +31,7 @@ class Optimizer:
             for depth, parameters in enumerate(reversed(trained))
             if parameters
         ]
-        groups.append({"params": list(heads.parameters()), "lr": self.lr * self.head_factor})
+        groups.append({"params": list(heads), "lr": self.lr * self.head_factor})
         groups.append({"params": list(proxies), "lr": self.lr * self.proxy_factor})
         return optim.AdamW([g for g in groups if g["params"]], weight_decay=self.weight_decay)
 

@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import torch
-from rich.table import Table
 
-from training import recipe_file
 from training.commands.options import examples, json_option, print_json, table_console, tell
-from training.embedding.recipe import EmbeddingRecipe, read_recipe
+from training.commands.recipe_options import (
+    RECIPES,
+    parse_changes,
+    print_settings,
+    recipe_option,
+    set_option,
+    threads_option,
+)
+from training.embedding.recipe import read_recipe
 from training.embedding.train import train
 from training.job.command import Remote, remote_options, submit_embedding
 from training.memory import keep_freed_memory
-
-RECIPES = Path(__file__).parents[1] / "recipes"
-
-
-def parse_changes(values: tuple[str, ...]) -> dict[str, str]:
-    """`key=value` words. Raises BadParameter for one without `=`."""
-    for value in values:
-        if "=" not in value:
-            raise click.BadParameter(f"{value!r}: write KEY=VALUE, such as optimizer.lr=3e-4")
-    return dict(value.split("=", 1) for value in values)
-
-
-def find_recipe(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
-    """A file, or the name of one of the recipes that ship."""
-    if value is None or value.is_file():
-        return value
-    shipped = RECIPES / f"{value}.toml"
-    if shipped.is_file():
-        return shipped
-    names = [path.stem for path in RECIPES.glob("*.toml")]
-    raise click.BadParameter(f"there is no {value}{recipe_file.nearest(str(value), names)}")
-
-
-recipe_option = click.option(
-    "--recipe",
-    type=click.Path(path_type=Path),
-    callback=find_recipe,
-    help="A TOML file, or the name of one in training/recipes.  [default: default]",
-)
-set_option = click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
-)
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=os.cpu_count() or 1,
-    help="Of torch. [default: all cores]",
-)
 
 
 @click.command(
@@ -66,7 +33,7 @@ threads_option = click.option(
         "magpie train embedding --settings                       # every setting, its default, what it means",
     ),
 )
-@recipe_option
+@recipe_option(RECIPES, "default")
 @set_option
 @click.option(
     "--data",
@@ -108,7 +75,7 @@ def command(
     path = recipe or RECIPES / "default.toml"
     chosen = read_recipe(path, parse_changes(changes))
     if settings:
-        print_settings(chosen, as_json=as_json)
+        print_settings(chosen, asdict(chosen), as_json=as_json)
         return
     if data is None:
         raise click.UsageError("--data is missing, and so is MAGPIE_DATA: the folder of the data sets")
@@ -131,17 +98,3 @@ def command(
     for name, value in figures.items():
         table_console.print(f"  {name:32} recall@1 {value:.3f}", highlight=False)
     tell(f"trained: {run_dir}; next: magpie export {run_dir} --data {data} --out .training/bundle")
-
-
-def print_settings(recipe: EmbeddingRecipe, *, as_json: bool) -> None:
-    """Every setting: its value, and what it means."""
-    if as_json:
-        print_json(asdict(recipe))
-        return
-    changed = recipe_file.differences(recipe)
-    table = Table("setting", "value", "", box=None)
-    for key, value, meaning in recipe_file.documented(recipe):
-        names = key in ("data", "held_out")
-        text = ", ".join(entry.title for entry in value) if names else str(value)
-        table.add_row(f"[bold]{key}[/bold]" if key in changed else key, text, meaning)
-    table_console.print(table)

@@ -9,8 +9,14 @@ import click
 import torch
 from rich.table import Table
 
-from training.commands.embedding import parse_changes, recipe_option, set_option, threads_option
 from training.commands.options import data_option, examples, json_option, print_json, table_console, tell
+from training.commands.recipe_options import (
+    RECIPES,
+    parse_changes,
+    recipe_option,
+    set_option,
+    threads_option,
+)
 from training.embedding.sweep import read_plan, sweep
 from training.memory import keep_freed_memory
 
@@ -22,7 +28,7 @@ from training.memory import keep_freed_memory
         "magpie sweep --recipe my-sweep.toml --data photos --set schedule.epochs=3 --out .training/sweeps/my",
     ),
 )
-@recipe_option
+@recipe_option(RECIPES, "default")
 @set_option
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: .training/sweeps/RECIPE]")

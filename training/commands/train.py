@@ -11,6 +11,7 @@ from training.commands.options import examples
 # name -> what `magpie train --help` says of it; each is `command` in training.commands.NAME, loaded when run.
 TRAINED = {
     "embedding": "The embedder, from a recipe.",
+    "detection": "A detector, from a recipe.",
     "remote": "Runs on AWS: list, follow, cancel, fetch.",
     "hash": "Binary codes for a bundle's spaces.",
     "calibration": "How probable it is that a hit is right, by its similarity.",

@@ -21,6 +21,7 @@ class BoxedPhoto:
     path: Path
     boxes: Boxes  # (N, 4)
     categories: tuple[str, ...]  # N
+    split: str = ""
 
     def load(self) -> Image.Image:
         """RGB. The boxes belong to the pixels as stored, so no EXIF rotation is applied."""
@@ -45,5 +46,9 @@ def read(folder: Path, split: str | None = None) -> list[BoxedPhoto]:
             corners = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in found[image["id"]])]
             boxes = np.array(corners, np.float32).reshape(-1, 4) / sides
             categories = tuple(names[annotation["category_id"]] for annotation in found[image["id"]])
-            photos.append(BoxedPhoto(folder / image["file_name"], np.clip(boxes, 0.0, 1.0), categories))
+            photos.append(
+                BoxedPhoto(
+                    folder / image["file_name"], np.clip(boxes, 0.0, 1.0), categories, image.get("split", "")
+                )
+            )
     return photos

@@ -40,7 +40,7 @@ class CompositeSource:
         )
         clear = [placed.box for placed in scene.objects if placed.visible >= CLEAR]
         hidden = [placed.box for placed in scene.objects if placed.visible < CLEAR]
-        return LabelledImage(scene.image, _boxes(clear), _boxes(hidden))
+        return LabelledImage.of_products(scene.image, _boxes(clear), _boxes(hidden))
 
     def _cutout(self, rng: np.random.Generator) -> Image.Image:
         cutouts = self.photographed if self.photographed and rng.random() < 0.5 else self.rendered

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+SMALLEST, LARGEST = 0.1, 0.9  # scales of the first and the last map, as fractions of the input's side
+RATIOS = (1.0, 2.0, 0.5)  # width over height; a map's square anchor also comes between its scale and the next
 
 
 @dataclass(frozen=True)
@@ -16,18 +21,28 @@ class AnchorLevel:
     shapes: tuple[tuple[float, float], ...]
 
 
-# For a 320 px input: strides 16, 32, 64, 128. Sides are fractions of the input's side.
-PRODUCT_ANCHORS = (
-    AnchorLevel(20, ((0.09, 1.0), (0.14, 1.0), (0.14, 0.5), (0.14, 2.0))),
-    AnchorLevel(10, ((0.22, 1.0), (0.22, 0.5), (0.22, 2.0), (0.3, 1.0), (0.3, 0.4), (0.3, 2.5))),
-    AnchorLevel(5, ((0.4, 1.0), (0.4, 0.5), (0.4, 2.0), (0.55, 1.0), (0.55, 0.6), (0.55, 1.7))),
-    AnchorLevel(3, ((0.7, 1.0), (0.7, 0.6), (0.7, 1.7), (0.85, 1.0), (0.85, 0.7), (1.0, 1.0))),
-)
+def levels(
+    cells: Sequence[int],
+    *,
+    smallest: float = SMALLEST,
+    largest: float = LARGEST,
+    ratios: Sequence[float] = RATIOS,
+) -> tuple[AnchorLevel, ...]:
+    """SSD's scheme: scales that grow evenly from the first map to the last, and one in between of ratio 1."""
+    steps = max(1, len(cells) - 1)
+    scales = [smallest + (largest - smallest) * level / steps for level in range(len(cells))] + [1.0]
+    return tuple(
+        AnchorLevel(
+            count,
+            (*((scale, ratio) for ratio in ratios), (math.sqrt(scale * following), 1.0)),
+        )
+        for count, scale, following in zip(cells, scales, scales[1:], strict=False)
+    )
 
 
-def anchors(levels: tuple[AnchorLevel, ...] = PRODUCT_ANCHORS) -> NDArray[np.float32]:
+def anchors(maps: Sequence[AnchorLevel]) -> NDArray[np.float32]:
     """(A, 4): centre x, y, width, height, as fractions of the square. Order: level, row, column, shape."""
-    return np.concatenate([_level(level) for level in levels])
+    return np.concatenate([_level(level) for level in maps])
 
 
 def _level(level: AnchorLevel) -> NDArray[np.float32]:

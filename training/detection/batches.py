@@ -1,63 +1,69 @@
-"""Batches for the detector: each picture drawn by source, augmented and matched to the anchors."""
+"""Batches for a detector: pictures drawn by data set, put together and augmented."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from magpie.vision.preprocess import to_tensor
-from training.detection.anchors import anchors
-from training.detection.box_coding import corners
-from training.detection.matching import match
-from training.detection.pool import Pool
-from training.detection.recipe import DetectorRecipe
+from training.detection.augment import mosaic
+from training.detection.contract import Targets
+from training.detection.pool import Pool, Scene
+from training.detection.recipe import DetectionRecipe
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N pictures against A anchors."""
+    """N pictures and what is in them."""
 
-    pictures: Tensor  # (N, 3, 320, 320) float32
-    targets: Tensor  # (N, A): 1 it must fire, 0 it must not, -1 not judged
-    boxes: Tensor  # (N, A, 4) corners of the box to find; meaningful where the target is 1
+    pictures: Tensor  # (N, 3, size, size) float32
+    targets: tuple[Targets, ...]  # N
+
+    def to(self, device: str) -> Batch:
+        return Batch(self.pictures.to(device), tuple(of_one.to(device) for of_one in self.targets))
 
 
-class DetectorBatches:
+class DetectionBatches:
     """A step's batch depends on the seed, the epoch and the step alone."""
 
-    def __init__(self, pools: Mapping[str, Pool], recipe: DetectorRecipe) -> None:
+    def __init__(self, pools: Sequence[Pool], shares: Sequence[float], recipe: DetectionRecipe) -> None:
         self._recipe = recipe
-        self._pools = [pools[name] for name in asdict(recipe.shares)]
-        shares = np.array(list(asdict(recipe.shares).values()))
-        self._shares = shares / shares.sum()
-        self._anchors = corners(torch.from_numpy(anchors()))
+        self._pools = pools
+        self._shares = np.array(shares) / sum(shares)
 
     def __len__(self) -> int:
-        return self._recipe.steps
+        return self._recipe.batch.steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for step in range(first_step, len(self)):
-            yield self._batch(np.random.default_rng([self._recipe.seed, epoch, step]))
+            rng = np.random.default_rng([self._recipe.seed, epoch, step])
+            yield batch_of([self._scene(rng) for _ in range(self._recipe.batch.pictures)], self._recipe)
 
-    def _batch(self, rng: np.random.Generator) -> Batch:
-        squares, targets, boxes = [], [], []
-        for source in rng.choice(len(self._pools), self._recipe.batch_size, p=self._shares):
-            pool = self._pools[source]
-            row = int(rng.integers(len(pool)))
-            pixels, found, ignored = self._recipe.augment(
-                rng, pool.pixels[row], pool.boxes[row], pool.ignored[row]
-            )
-            truth = torch.from_numpy(found)
-            matches = match(self._anchors, truth, torch.from_numpy(ignored))
-            squares.append(pixels)
-            targets.append(matches.target)
-            boxes.append(truth[matches.box] if len(truth) else torch.zeros(len(self._anchors), 4))
-        return Batch(
-            torch.from_numpy(to_tensor(np.stack(squares), self._recipe.input)),
-            torch.stack(targets),
-            torch.stack(boxes),
+    def _scene(self, rng: np.random.Generator) -> Scene:
+        augment, size = self._recipe.augment, self._recipe.model.size
+        scene = self._drawn(rng)
+        if rng.random() < augment.mosaic:
+            scene = mosaic(rng, [scene, *(self._drawn(rng) for _ in range(3))], size)
+        return augment(rng, scene, size)
+
+    def _drawn(self, rng: np.random.Generator) -> Scene:
+        pool = self._pools[int(rng.choice(len(self._pools), p=self._shares))]
+        return pool[int(rng.integers(len(pool)))]
+
+
+def batch_of(scenes: Sequence[Scene], recipe: DetectionRecipe) -> Batch:
+    """Scenes of the model's size as tensors."""
+    pixels = np.stack([scene.pixels for scene in scenes])
+    targets = (
+        Targets(
+            torch.from_numpy(scene.boxes.astype(np.float32)),
+            torch.from_numpy(scene.labels),
+            torch.from_numpy(scene.ignored.astype(np.float32)),
         )
+        for scene in scenes
+    )
+    return Batch(torch.from_numpy(to_tensor(pixels, recipe.model.input)), tuple(targets))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from magpie.geometry import Boxes
 
+Labels = NDArray[np.int64]  # (N,), places in a taxonomy
+
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """RGB; boxes (N, 4) to find and regions (M, 4) that are not judged, as fractions of the image."""
+    """RGB; boxes (N, 4) to find with their labels, and regions (M, 4) that are not judged, as fractions."""
 
     image: Image.Image
     boxes: Boxes
     ignored: Boxes
+    labels: Labels
+
+    @classmethod
+    def of_products(cls, image: Image.Image, boxes: Boxes, ignored: Boxes) -> LabelledImage:
+        """All boxes of the first class of the taxonomy."""
+        return cls(image, boxes, ignored, np.zeros(len(boxes), np.int64))

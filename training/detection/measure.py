@@ -6,7 +6,7 @@ The same photos, suppression and code for every detector.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,19 @@ from magpie.vision.model_card import DetectionSpec, InputSpec
 from magpie.vision.preprocess import Letterbox, to_tensor
 from training.datasets.composites import CompositeSource, rendered_cutouts
 from training.detection import photos
-from training.detection.average_precision import Judged, average_precision, best_f1_threshold, recall_at
-from training.detection.labelled_image import LabelledImage
+from training.detection.coco_metrics import coco_figures
+from training.detection.labelled_image import LabelledImage, Labels
 from training.detection.teacher import Teacher
+from training.detection.verdicts import Judged, best_f1_threshold
 
 Scores = NDArray[np.float32]
-# (1, 3, size, size) -> boxes (1, A, 4) as fractions of the square, scores (1, A, 1)
+# (1, 3, size, size) -> boxes (1, A, 4) as fractions of the square, scores (1, A, C)
 Run = Callable[[NDArray[np.float32]], tuple[Boxes, Scores]]
-Detect = Callable[[Image.Image], tuple[Boxes, Scores]]  # photo -> boxes (N, 4), scores (N,), best first
+# photo -> boxes (N, 4), scores (N,), labels (N,), best first
+Detect = Callable[[Image.Image], tuple[Boxes, Scores, Labels]]
 
 # All boxes down to scores that never matter.
-EVERYTHING = DetectionSpec(("product",), score_threshold=0.02, iou_threshold=0.5, max_objects=100)
+LOWEST_SCORE, IOU_THRESHOLD, MOST = 0.01, 0.6, 100
 SCENES = 100
 
 
@@ -53,17 +55,20 @@ def drawn_scenes(count: int, seed: int = 0) -> list[LabelledImage]:
     return [source.draw(np.random.default_rng([seed, scene])) for scene in range(count)]
 
 
-def served(run: Run, spec: InputSpec) -> Detect:
+def served(run: Run, spec: InputSpec, taxonomy: Sequence[str] = ("product",)) -> Detect:
     """A detector as serving runs it: letterbox, network, back to the photo, suppression."""
     letterbox = Letterbox(spec.size, spec.fill)
+    everything = DetectionSpec(tuple(taxonomy), LOWEST_SCORE, IOU_THRESHOLD, MOST)
+    place_of = {name: place for place, name in enumerate(taxonomy)}
 
-    def detect(image: Image.Image) -> tuple[Boxes, Scores]:
+    def detect(image: Image.Image) -> tuple[Boxes, Scores, Labels]:
         boxes, scores = run(to_tensor(letterbox(image)[None], spec))
         place = letterbox.placement(image.width, image.height)
-        found = objects(boxes[0], scores[0], EVERYTHING, place, EVERYTHING.max_objects)
+        found = objects(boxes[0], scores[0], everything, place, MOST)
         return (
             np.array([detection.box for detection in found], np.float32).reshape(-1, 4),
             np.array([detection.score for detection in found], np.float32),
+            np.array([place_of[detection.label] for detection in found], np.int64),
         )
 
     return detect
@@ -72,32 +77,19 @@ def served(run: Run, spec: InputSpec) -> Detect:
 def by_teacher(teacher: Teacher) -> Detect:
     """The teacher, its classes taken as one."""
 
-    def detect(image: Image.Image) -> tuple[Boxes, Scores]:
-        found = teacher(
-            image,
-            threshold=EVERYTHING.score_threshold,
-            iou_threshold=EVERYTHING.iou_threshold,
-            limit=EVERYTHING.max_objects,
-        )
-        return found.boxes, found.scores
+    def detect(image: Image.Image) -> tuple[Boxes, Scores, Labels]:
+        found = teacher(image, threshold=LOWEST_SCORE, iou_threshold=IOU_THRESHOLD, limit=MOST)
+        return found.boxes, found.scores, np.zeros(len(found.boxes), np.int64)
 
     return detect
 
 
 def judge(detect: Detect, images: Iterable[LabelledImage]) -> list[Judged]:
     """Detect in every picture."""
-    return [Judged(*detect(labelled.image), labelled.boxes, labelled.ignored) for labelled in images]
-
-
-def measure(run: Run, spec: InputSpec, data: Path) -> dict[str, float]:
-    """AP50 and recall at 10 by test set."""
-    detect = served(run, spec)
-    figures = {}
-    for name, images in held_out_sets(data).items():
-        judged = judge(detect, images)
-        figures[f"{name} AP50"] = average_precision(judged)
-        figures[f"{name} recall@10"] = recall_at(judged, 10)
-    return figures
+    return [
+        Judged(*detect(labelled.image), labelled.boxes, labelled.labels, labelled.ignored)
+        for labelled in images
+    ]
 
 
 def compare(detectors: Mapping[str, Detect], data: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -113,8 +105,7 @@ def compare(detectors: Mapping[str, Detect], data: Path) -> dict[str, dict[str, 
             threshold, f1 = best_f1_threshold(judged)
             table[label][name] = {
                 "images": len(images),
-                "AP50": average_precision(judged),
-                "recall@10": recall_at(judged, 10),
+                **coco_figures(judged, ("product",)).summary(),
                 "best F1": f1,
                 "at score": threshold,
                 "ms": 1000 * seconds / len(images),

@@ -42,7 +42,7 @@ def annotated(
     """Photos with boxes drawn by people; categories in `unjudged` may be found or not."""
     for photo in coco_boxes.read(folder, split):
         product = np.array([category not in unjudged for category in photo.categories], bool)
-        yield LabelledImage(photo.load(), photo.boxes[product], photo.boxes[~product])
+        yield LabelledImage.of_products(photo.load(), photo.boxes[product], photo.boxes[~product])
 
 
 def clothes(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
@@ -54,7 +54,7 @@ def clothes(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
         if len(sure):
             # A pair of shoes is two boxes; of a garment's nested boxes the surest is it.
             subject = sure if example.labels["category"] == "shoes" else sure[:1]
-            yield LabelledImage(image, subject, found.boxes)
+            yield LabelledImage.of_products(image, subject, found.boxes)
 
 
 def groceries(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
@@ -67,12 +67,12 @@ def groceries(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:
         found = teacher(image, threshold=DOUBTFUL)
         if example.labels["department"] in LOOSE_DEPARTMENTS:
             if not (found.scores >= SURE).any():
-                yield LabelledImage(image, WHOLE, NOTHING)
+                yield LabelledImage.of_products(image, WHOLE, NOTHING)
             continue
         package = np.array([teacher.names[label] in PACKAGE_NAMES for label in found.labels], bool)
         sure = found.boxes[package & (found.scores >= SURE) & (_area(found.boxes) >= LARGE)]
         if len(sure):
-            yield LabelledImage(image, sure[:1], WHOLE)
+            yield LabelledImage.of_products(image, sure[:1], WHOLE)
 
 
 def _area(boxes: Boxes) -> Boxes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,29 +11,45 @@ from numpy.typing import NDArray
 
 from magpie.geometry import Boxes
 from magpie.vision.preprocess import Letterbox, Pixels
-from training.detection.labelled_image import LabelledImage
+from training.detection.labelled_image import LabelledImage, Labels
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One square picture (S, S, 3) uint8 and what is in it, as fractions of the square."""
+
+    pixels: Pixels
+    boxes: Boxes  # (N, 4)
+    labels: Labels  # (N,)
+    ignored: Boxes  # (M, 4)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """`pixels` (N, size, size, 3) uint8; boxes and ignored regions of each, as fractions of the square."""
+    """`pixels` (N, size, size, 3) uint8; boxes, labels and ignored regions of each."""
 
     pixels: Pixels
     boxes: tuple[Boxes, ...]
+    labels: tuple[Labels, ...]
     ignored: tuple[Boxes, ...]
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __getitem__(self, row: int) -> Scene:
+        return Scene(self.pixels[row], self.boxes[row], self.labels[row], self.ignored[row])
+
     @classmethod
     def build(cls, images: Iterable[LabelledImage], letterbox: Letterbox) -> Pool:
-        pixels, boxes, ignored = [], [], []
+        """Raises ValueError if there are none."""
+        pixels, boxes, labels, ignored = [], [], [], []
         for labelled in images:
             place = letterbox.placement(labelled.image.width, labelled.image.height)
             pixels.append(letterbox(labelled.image))
             boxes.append(place.to_square(labelled.boxes))
+            labels.append(labelled.labels)
             ignored.append(place.to_square(labelled.ignored))
-        return cls(np.stack(pixels), tuple(boxes), tuple(ignored))
+        return cls(np.stack(pixels), tuple(boxes), tuple(labels), tuple(ignored))
 
     def save(self, folder: Path) -> None:
         """Write the pool; `boxes.npz` comes last, so a folder that has it is whole."""
@@ -42,6 +58,7 @@ class Pool:
         np.savez(
             folder / "boxes.partial.npz",
             boxes=np.concatenate(self.boxes),
+            labels=np.concatenate(self.labels),
             boxes_of=_counts(self.boxes),
             ignored=np.concatenate(self.ignored),
             ignored_of=_counts(self.ignored),
@@ -55,10 +72,11 @@ class Pool:
             return None
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         with np.load(folder / "boxes.npz") as saved:
-            boxes = np.split(saved["boxes"], np.cumsum(saved["boxes_of"])[:-1])
+            ends = np.cumsum(saved["boxes_of"])[:-1]
+            boxes, labels = np.split(saved["boxes"], ends), np.split(saved["labels"], ends)
             ignored = np.split(saved["ignored"], np.cumsum(saved["ignored_of"])[:-1])
-        return cls(pixels, tuple(boxes), tuple(ignored))
+        return cls(pixels, tuple(boxes), tuple(labels), tuple(ignored))
 
 
-def _counts(rows: tuple[Boxes, ...]) -> NDArray[np.int64]:
+def _counts(rows: Sequence[Boxes]) -> NDArray[np.int64]:
     return np.array([len(row) for row in rows])

@@ -1,50 +1,105 @@
-"""Every number that a detector's training depends on."""
+"""Every number that a detector's training depends on; defaults are those of the default bundle's detector."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from magpie.vision.model_card import InputSpec
+from training import recipe_file
 from training.detection.augment import Augment
+from training.detection.contract import Network
 from training.models.backbone import FILL, MEAN, SCALE
-from training.models.detector import INPUT_SIZE
+from training.models.detectors.dsod import Dsod, DsodShape
+from training.models.detectors.modern import Modern, ModernShape
+from training.optimizer import Optimizer
+from training.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Shares:
-    """How often a batch draws from each source, relative to the others."""
+class BoxData:
+    """Pictures with boxes. Paths are relative to the folder of the data sets."""
 
-    composites: float = 9.0
-    cards: float = 2.0
-    fruit: float = 0.5
-    coco: float = 1.0
-    clothes: float = 2.5
-    groceries: float = 2.5
+    data: str = ""  # `coco`: a JSON file or the folder of annotations.json; `voc`: a folder of XML files
+    kind: Literal["coco", "voc", "composites", "clothes", "groceries"] = "coco"
+    splits: tuple[str, ...] = ()  # only these, where pictures name one; empty: all
+    share: float = 1.0  # how often a batch draws from it, relative to the others
+    # Category -> class of the taxonomy. Others are classes by their own name; with one class all are of it.
+    classes: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()  # categories that may be found or not
+    not_products: bool = False  # people, animals, vehicles and furniture are ignored too
+    scenes: int = 4000  # `composites`: how many, made once
+    rendered: int = 400  # `composites`: products drawn for them
+
+    @property
+    def title(self) -> str:
+        """The data set's name in reports."""
+        return Path(self.data).stem or self.kind
 
 
 @dataclass(frozen=True)
-class DetectorRecipe:
-    """Defaults are the default bundle's."""
+class Model:
+    """The network and how serving feeds it."""
 
-    epochs: int = 8
-    steps: int = 100  # an epoch
-    batch_size: int = 20
-    seed: int = 1
-    # Data
-    composites: int = 4000  # scenes, made once
-    rendered: int = 400  # products drawn for them
-    shares: Shares = field(default_factory=Shares)
-    augment: Augment = field(default_factory=lambda: Augment(fill=FILL))
-    # Optimisation
-    frozen_stages: int = 2  # strides 4 and 8 stay as they are
-    backbone_rate: float = 3e-4
-    head_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    warmup: int = 60  # steps
-    # Loss
-    box_weight: float = 1.5
+    architecture: Literal["modern", "dsod"] = "modern"
+    size: int = 320  # px, the input square
+    modern: ModernShape = field(default_factory=ModernShape)
+    dsod: DsodShape = field(default_factory=DsodShape)
+
+    def __post_init__(self) -> None:
+        if self.size % 32 or self.size < 64:
+            raise ValueError(f"`size` must be a multiple of 32, at least 64, got {self.size}")
 
     @property
     def input(self) -> InputSpec:
         """How serving must feed the trained model."""
-        return InputSpec("image", INPUT_SIZE, MEAN, SCALE, FILL)
+        return InputSpec("image", self.size, MEAN, SCALE, FILL)
+
+    def build(self, classes: int, *, pretrained: bool = True) -> Network:
+        """The untrained network; `pretrained` backbones have ImageNet's weights."""
+        match self.architecture:
+            case "modern":
+                return Modern(self.size, classes, self.modern, pretrained=pretrained)
+            case "dsod":
+                return Dsod(self.size, classes, self.dsod)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees."""
+
+    pictures: int = 20
+    steps: int = 100  # an epoch
+
+
+@dataclass(frozen=True)
+class DetectionRecipe:
+    """A training of one detector."""
+
+    data: tuple[BoxData, ...] = ()
+    taxonomy: tuple[str, ...] = ("product",)
+    development: float = 0.1  # share of the annotated pictures, kept out of training to steer by
+    seed: int = 1
+    model: Model = field(default_factory=Model)
+    pool: int = 0  # px of the squares that pictures are kept in; 0: the model's size
+    batch: Batch = field(default_factory=Batch)
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-4, head_factor=6.0))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8))
+    augment: Augment = field(default_factory=lambda: Augment(fill=FILL))
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: mixed on CUDA, fp32 on a CPU
+
+    def __post_init__(self) -> None:
+        if not self.taxonomy or len(set(self.taxonomy)) != len(self.taxonomy):
+            raise ValueError("`taxonomy` needs at least one class, each once")
+        if not 0 <= self.development < 1:
+            raise ValueError("`development` must lie in [0, 1)")
+
+
+def read_recipe(path: Path, changes: Mapping[str, str] | None = None) -> DetectionRecipe:
+    """The recipe of a file with `changes`, dotted key -> value.
+
+    Raises InvalidArgument naming the file or key, what is wrong, and the nearest valid name.
+    """
+    return recipe_file.read(DetectionRecipe, path, changes)

@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from magpie.errors import NotFound
 from magpie.geometry import Boxes
+from training import recipe_file
+from training.detection.contract import Network
 from training.detection.measure import Run, Scores
-from training.models.detector import Detector
+from training.detection.recipe import DetectionRecipe
 from training.quantize import session
 
+RECIPE = "recipe.json"
 
-def trained_detector(run_dir: Path) -> Detector:
-    """The detector of a run's latest checkpoint. Raises NotFound if there is none."""
+
+def save_recipe(run_dir: Path, recipe: DetectionRecipe) -> None:
+    """Leave a run's whole recipe in its folder."""
+    (run_dir / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+
+
+def recipe_of(run_dir: Path) -> DetectionRecipe:
+    """The recipe that a run was begun with. Raises NotFound if the folder holds no run."""
+    path = run_dir / RECIPE
+    if not path.is_file():
+        raise NotFound(f"{path}: no run there; train first: magpie train detection --out {run_dir}")
+    return recipe_file.build(DetectionRecipe, json.loads(path.read_text()), str(path))
+
+
+def trained_network(run_dir: Path) -> Network:
+    """The network of a run's latest checkpoint: the averaged weights where the run keeps them.
+
+    Raises NotFound if there is none.
+    """
+    recipe = recipe_of(run_dir)
     path = run_dir / "checkpoint.pt"
     if not path.is_file():
-        raise NotFound(f"{path}: train first, python -m training.train detector --out {run_dir}")
-    task = torch.load(path, weights_only=False)["task"]  # our own file: it holds random states too
-    prefix = "detector."
-    detector = Detector(pretrained=False)
-    detector.load_state_dict({k.removeprefix(prefix): v for k, v in task.items() if k.startswith(prefix)})
-    return detector.eval()
+        raise NotFound(f"{path}: no checkpoint; train first: magpie train detection --out {run_dir}")
+    # Our own file: it holds random states too.
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    prefix, weights = "network.", checkpoint["task"]
+    if "average" in checkpoint:
+        prefix, weights = "module.network.", checkpoint["average"]
+    network = recipe.model.build(len(recipe.taxonomy), pretrained=False)
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return network.eval()
 
 
-def torch_run(served: nn.Module) -> Run:
-    """Run a `ServedDetector`."""
+def torch_run(network: Network, device: str = "cpu") -> Run:
+    """Run a network that is in evaluation mode."""
 
     @torch.no_grad()
     def run(tensor: NDArray[np.float32]) -> tuple[Boxes, Scores]:
-        boxes, scores = served(torch.from_numpy(tensor).contiguous(memory_format=torch.channels_last))
-        return boxes.numpy(), scores.numpy()
+        pictures = torch.from_numpy(tensor).to(device).contiguous(memory_format=torch.channels_last)
+        boxes, scores = network(pictures)
+        return boxes.cpu().numpy(), scores.cpu().numpy()
 
     return run
 

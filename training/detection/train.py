@@ -1,135 +1,89 @@
-"""`python -m training.train detector`."""
+"""Training a detector, from a recipe to a run folder."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from magpie.vision.preprocess import Letterbox
-from training.datasets import coco_boxes
-from training.datasets.catalogue_of_cards import DataEntry, examples_of
-from training.datasets.composites import CompositeSource, photographed_cutouts, rendered_cutouts
-from training.detection import photos
-from training.detection.batches import DetectorBatches
-from training.detection.labelled_image import LabelledImage
-from training.detection.measure import measure
-from training.detection.pool import Pool
-from training.detection.recipe import DetectorRecipe
-from training.detection.runs import torch_run
-from training.detection.task import DetectorTask
-from training.detection.teacher import Teacher
-from training.loop import fit, seed_everything
-from training.models.detector import Detector, ServedDetector
-from training.recipes.detector_default import RECIPE
-from training.schedule import Schedule
+from training import recipe_file
+from training.detection.batches import DetectionBatches
+from training.detection.coco_metrics import coco_figures
+from training.detection.measure import judge, served
+from training.detection.recipe import DetectionRecipe
+from training.detection.runs import save_recipe, torch_run
+from training.detection.sources import read_pictures
+from training.detection.task import DetectionTask
+from training.device import Device
+from training.loop import check_run_folder, fit, seed_everything
+from training.tracking import tracked
 
-EXAMPLES = """examples:
-  python -m training.train detector --data ../data --teacher ../teacher.onnx --out .training/detector --bf16
-  python -m training.train detector --data ../data --teacher ../teacher.onnx --out .training/detector --resume
-  python -m training.train detector --data ../data --teacher ../teacher.onnx --out /tmp/try --epochs 1
-"""
-
-
-def pools(data: Path, teacher: Teacher, run_dir: Path, recipe: DetectorRecipe) -> dict[str, Pool]:
-    """Every source's pictures, from `run_dir` if an earlier run left them there."""
-
-    def composites() -> Iterable[LabelledImage]:
-        coco, cards = data / "coco-open-det", data / "playing-cards-det"
-        shop = [example.path for example in examples_of(DataEntry("grocery-store", splits=("train",)), data)]
-        home = [example.path for example in examples_of(DataEntry("clothing-top10", splits=("train",)), data)]
-        scenes = [p.path for p in (*coco_boxes.read(coco, "train2017"), *coco_boxes.read(cards, "train"))]
-        gallery = [
-            example.path for example in examples_of(DataEntry("grocery-store", splits=("gallery",)), data)
-        ]
-        source = CompositeSource(
-            photographed_cutouts(gallery),
-            rendered_cutouts(recipe.rendered),
-            [*shop, *home[::4], *scenes],
-        )
-        for scene in range(recipe.composites):
-            yield source.draw(np.random.default_rng([recipe.seed, scene]))
-
-    sources: dict[str, Callable[[], Iterable[LabelledImage]]] = {
-        "composites": composites,
-        "cards": lambda: photos.annotated(data / "playing-cards-det", "train"),
-        "fruit": lambda: photos.annotated(data / "mslearn-fruit-det"),
-        "coco": lambda: photos.annotated(data / "coco-open-det", "train2017"),
-        "clothes": lambda: photos.clothes(data, teacher),
-        "groceries": lambda: photos.groceries(data, teacher),
-    }
-    letterbox = Letterbox(recipe.input.size, recipe.input.fill)
-    made = {}
-    for name, images in sources.items():
-        pool = Pool.load(run_dir / "pools" / name)
-        if pool is None:
-            pool = Pool.build(tqdm(images(), desc=f"{name}: pictures", mininterval=2), letterbox)
-            pool.save(run_dir / "pools" / name)
-        made[name] = pool
-    return made
+DATA = "data.json"  # what a run was trained on, in its folder
+POOLS = Path(".training/pools")
 
 
 def train(
-    data: Path, teacher: Teacher, run_dir: Path, recipe: DetectorRecipe, *, resume: bool, bf16: bool
-) -> Detector:
-    """Train, leaving pools, checkpoints and metrics in `run_dir`."""
+    root: Path,
+    run_dir: Path,
+    recipe: DetectionRecipe,
+    *,
+    resume: bool,
+    teacher: Path | None = None,
+    tracking: str | None = "",
+    pools: Path = POOLS,
+    watch: Callable[[Mapping[str, float]], None] = lambda _figures: None,
+) -> dict[str, float]:
+    """Train, leaving checkpoints and metrics in `run_dir`; the last development figures.
+
+    `root` is the folder of the data sets; `teacher` an ONNX file that labels pictures without boxes;
+    `tracking` an MLflow server, "" the local one, None nothing; `watch` is told the development figures after
+    every epoch.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    check_run_folder(run_dir, resume=resume)
+    pictures = read_pictures(recipe, root, teacher, pools)
     seed_everything(recipe.seed)
-    batches = DetectorBatches(pools(data, teacher, run_dir, recipe), recipe)
-    detector = Detector(frozen_stages=recipe.frozen_stages)
-    task = DetectorTask(detector, recipe.box_weight, bf16=bf16)
+    device = Device.choose(recipe.precision)
+    tqdm.write(f"training on {device}", file=sys.stderr)
+    save_recipe(run_dir, recipe)
+    (run_dir / DATA).write_text(json.dumps(pictures.summary(recipe), indent=2) + "\n")
 
-    backbone = [p for p in detector.backbone.parameters() if p.requires_grad]
-    inside = {id(p) for p in detector.backbone.parameters()}
-    heads = [p for p in detector.parameters() if id(p) not in inside]
-    optimizer = torch.optim.AdamW(
-        [{"params": backbone, "lr": recipe.backbone_rate}, {"params": heads, "lr": recipe.head_rate}],
-        weight_decay=recipe.weight_decay,
-    )
-    schedule = Schedule(recipe.epochs, warmup=recipe.warmup).rate(optimizer, len(batches))
-    run = torch_run(ServedDetector(detector))
+    batches = DetectionBatches(pictures.pools, [entry.share for entry in recipe.data], recipe)
+    network = recipe.model.build(len(recipe.taxonomy))
+    task = DetectionTask(network, device).to(device.name)
+    stages = network.stages()
+    of_stages = {id(parameter) for stage in stages for parameter in stage.parameters()}
+    heads = [parameter for parameter in network.parameters() if id(parameter) not in of_stages]
+    optimizer = recipe.optimizer.build(stages, heads, [])
+    schedule = recipe.schedule.rate(optimizer, len(batches))
+    average = recipe.optimizer.average(task)
+    measured: Any = task if average is None else average.module
+    figures: dict[str, float] = {}
 
-    def after_epoch() -> dict[str, float]:
-        return measure(run, recipe.input, data)
+    def measure() -> dict[str, float]:
+        detect = served(torch_run(measured.network.eval(), device.name), recipe.model.input, recipe.taxonomy)
+        figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
+        watch(figures)
+        return figures
 
-    fit(
-        task,
-        optimizer,
-        schedule,
-        batches,
-        run_dir,
-        epochs=recipe.epochs,
-        resume=resume,
-        after_epoch=after_epoch,
-    )
-    return detector
-
-
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `detector` to the trainer's commands."""
-    parser = commands.add_parser(
-        "detector",
-        help="train the product detector",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--teacher", type=Path, required=True, help="ONNX file of the labelling detector")
-    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="default %(default)s")
-    parser.add_argument(
-        "--composites", type=int, default=RECIPE.composites, help="scenes; default %(default)s"
-    )
-    parser.add_argument(
-        "--bf16", action="store_true", help="network in bfloat16: faster on CPUs that have it"
-    )
-    parser.set_defaults(command=command)
-
-
-def command(arguments: argparse.Namespace) -> None:
-    recipe = replace(RECIPE, epochs=arguments.epochs, composites=arguments.composites, seed=arguments.seed)
-    print(asdict(recipe), flush=True)
-    teacher = Teacher(arguments.teacher)
-    train(arguments.data, teacher, arguments.out, recipe, resume=arguments.resume, bf16=arguments.bf16)
+    with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
+        fit(
+            task,
+            optimizer,
+            schedule,
+            batches,
+            run_dir,
+            epochs=recipe.schedule.epochs,
+            resume=resume,
+            clip_norm=recipe.optimizer.clip_norm,
+            device=device,
+            average=average,
+            tracker=tracker,
+            after_epoch=measure if pictures.development else None,
+        )
+    return figures

@@ -147,7 +147,7 @@ def train(
     if recipe.start:
         start_from(task, Path(recipe.start))
     task = task.to(device.name)
-    optimizer = recipe.optimizer.build(embedder.features.layers, embedder.heads, task.proxies())
+    optimizer = recipe.optimizer.build(embedder.features.layers, embedder.heads.parameters(), task.proxies())
     schedule = recipe.schedule.rate(optimizer, len(batches))
     average = recipe.optimizer.average(task)
     averaged: Any = task if average is None else average.module

@@ -1,4 +1,4 @@
-"""How well boxes are found: average precision at one IoU, and recall among the best few."""
+"""Right or wrong, box by box, and the score from which a detector's boxes are worth showing."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.geometry import Boxes, iou
+from training.detection.labelled_image import Labels
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One photo: what was found, best first, and what is there. `ignored` boxes may be found or not."""
+    """One photo: what was found, best first, and what is there. `ignored` regions may be found or not."""
 
     found: Boxes  # (N, 4)
     scores: NDArray[np.float32]  # (N,), falling
+    labels: Labels  # (N,)
     truth: Boxes  # (M, 4)
+    truth_labels: Labels  # (M,)
     ignored: Boxes  # (K, 4)
 
 
 def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
     """(N,): 1 right, 0 wrong or found before, -1 an ignored thing.
 
-    Best first, each box takes the free truth that it overlaps most.
+    Best first, each box takes the free truth of its class that it overlaps most.
     """
-    overlap = iou(photo.found, photo.truth)
+    overlap = np.where(
+        photo.labels[:, None] == photo.truth_labels[None, :], iou(photo.found, photo.truth), np.float32(0)
+    )
     besides = iou(photo.found, photo.ignored).max(axis=1, initial=0.0)
     free = np.ones(len(photo.truth), bool)
     answers = np.zeros(len(photo.found), np.int8)
@@ -39,30 +44,6 @@ def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
         elif besides[row] >= iou_threshold:
             answers[row] = -1
     return answers
-
-
-def average_precision(photos: Sequence[Judged], iou_threshold: float = 0.5) -> float:
-    """Area under the precision-recall curve, precision made monotone (PASCAL VOC since 2010)."""
-    answers = np.concatenate([verdicts(photo, iou_threshold) for photo in photos])
-    scores = np.concatenate([photo.scores for photo in photos])
-    order = np.argsort(-scores, kind="stable")
-    hits = answers[order][answers[order] >= 0]
-    total = sum(len(photo.truth) for photo in photos)
-    if not total or not len(hits):
-        return 0.0
-    found = np.cumsum(hits)
-    precision = found / np.arange(1, len(hits) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((precision * hits).sum() / total)  # each hit raises recall by 1 / total
-
-
-def recall_at(photos: Sequence[Judged], count: int, iou_threshold: float = 0.5) -> float:
-    """Share of what is there that the best `count` boxes of its photo find."""
-    found = 0
-    for photo in photos:
-        best = Judged(photo.found[:count], photo.scores[:count], photo.truth, photo.ignored)
-        found += int((verdicts(best, iou_threshold) == 1).sum())
-    return found / max(1, sum(len(photo.truth) for photo in photos))
 
 
 def best_f1_threshold(photos: Sequence[Judged], iou_threshold: float = 0.5) -> tuple[float, float]:

@@ -1,0 +1,57 @@
+"""What every detector is, whatever its architecture: a network that is trained, exported and served alike.
+
+    recipe -> network -> losses while training, boxes and scores once exported -> `magpie.vision.detector`
+
+Boxes are corners (x0, y0, x1, y1) as fractions of the square that the network sees.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Targets(NamedTuple):
+    """What is to be found in one picture."""
+
+    boxes: Tensor  # (N, 4)
+    labels: Tensor  # (N,) int64, places in the taxonomy
+    ignored: Tensor  # (M, 4): regions in which a detection is neither right nor wrong
+
+    def to(self, device: str) -> Targets:
+        return Targets(*(part.to(device) for part in self))
+
+
+class Network(nn.Module, ABC):
+    """A detector of `classes` classes in pictures of `size` x `size` px."""
+
+    def __init__(self, size: int, classes: int) -> None:
+        super().__init__()
+        self.size = size
+        self.classes = classes
+
+    @abstractmethod
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, size, size) -> boxes (N, A, 4) and scores (N, A, C), probabilities. This is exported.
+
+        Overlapping boxes are left in: suppression is `magpie.vision.nms`, for all architectures.
+        """
+
+    @abstractmethod
+    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        """(N, 3, size, size) and what is in them -> the loss terms by name; their sum is minimised."""
+
+    @abstractmethod
+    def stages(self) -> list[nn.Module]:
+        """Pretrained parts from the lowest to the highest, which learn more slowly; empty from scratch."""
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Maps that a successor is held to while it learns new classes. Raises NotImplementedError."""
+        raise NotImplementedError
+
+    def float_layers(self) -> tuple[str, ...]:
+        """Names of the modules that stay float in the int8 model: a head's last layers."""
+        return ()

@@ -1,0 +1,1 @@
+"""Detectors by the names of their papers, under one contract."""
