@@ -32,6 +32,7 @@ class BoxData:
     not_products: bool = False  # people, animals, vehicles and furniture are ignored too
     scenes: int = 4000  # `composites`: how many, made once
     rendered: int = 400  # `composites`: products drawn for them
+    credit: str = ""  # whose it is and its licence, for the cards of models that are trained on it
 
     @property
     def title(self) -> str:
