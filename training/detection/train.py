@@ -50,6 +50,9 @@ def train(
     run_dir.mkdir(parents=True, exist_ok=True)
     check_run_folder(run_dir, resume=resume)
     pictures = read_pictures(recipe, root, teacher, pools)
+    for name, found in pictures.findings.items():
+        if found.found:
+            tqdm.write(f"{name}: {found.summary()}; `magpie boxes report` lists them", file=sys.stderr)
     seed_everything(recipe.seed)
     device = Device.choose(recipe.precision)
     tqdm.write(f"training on {device}", file=sys.stderr)
