@@ -25,14 +25,15 @@ class Judged:
 
 
 def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
-    """(N,): 1 right, 0 wrong or found before, -1 an ignored thing.
+    """(N,): 1 right, 0 wrong or found before, -1 in an ignored region.
 
-    Best first, each box takes the free truth of its class that it overlaps most.
+    Best first, each box takes the free truth of its class that it overlaps most. What takes none and lies in
+    an ignored region by a share of `iou_threshold` of its own area is not judged, as with COCO's crowds.
     """
     overlap = np.where(
         photo.labels[:, None] == photo.truth_labels[None, :], iou(photo.found, photo.truth), np.float32(0)
     )
-    besides = iou(photo.found, photo.ignored).max(axis=1, initial=0.0)
+    besides = share_inside(photo.found, photo.ignored).max(axis=1, initial=0.0)
     free = np.ones(len(photo.truth), bool)
     answers = np.zeros(len(photo.found), np.int8)
     for row in range(len(photo.found)):
@@ -46,8 +47,21 @@ def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
     return answers
 
 
+def share_inside(boxes: Boxes, regions: Boxes) -> NDArray[np.float32]:
+    """How much of each box's area lies in each region: (N, 4), (M, 4) -> (N, M), in [0, 1]."""
+    top_left = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    common = np.clip(bottom_right - top_left, 0.0, None).prod(axis=2)
+    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)[:, None]
+    share: NDArray[np.float32] = np.zeros_like(common)
+    np.divide(common, area, out=share, where=area > 0)
+    return share
+
+
 def best_f1_threshold(photos: Sequence[Judged], iou_threshold: float = 0.5) -> tuple[float, float]:
-    """(score, F1): the score cut-off with the best F1 over all photos, and that F1."""
+    """(score, F1): the score cut-off with the best F1 over all photos, and that F1; (1, 0) where none is."""
+    if not photos:
+        return 1.0, 0.0
     answers = np.concatenate([verdicts(photo, iou_threshold) for photo in photos])
     scores = np.concatenate([photo.scores for photo in photos])
     judged = answers >= 0
