@@ -95,7 +95,8 @@ def command(
     The candidate must load, its models must match their cards and give what they gave at export, and its
     customers' ranking configs must fit its spaces. Then both bundles answer the queries of every protected
     set of the suite. The candidate is refused, with exit code 1, if recall@1 or nDCG@10 is significantly
-    worse on one of them, or falls by more than 5 points on a set with too few queries to tell.
+    worse on one of them, or falls by more than 5 points on a set with too few queries to tell; or if its
+    detector's AP50 of a class that the present one knows falls by more than a point on a set with boxes.
 
     A release writes `release.json` into the candidate (figures, reasons, the SHA-256 of every file), copies
     it into place, and keeps what was there as CURRENT.previous. If it is killed, nothing is lost: the next

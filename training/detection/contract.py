@@ -52,6 +52,19 @@ class Network(nn.Module, ABC):
         """Maps that a successor is held to while it learns new classes. Raises NotImplementedError."""
         raise NotImplementedError
 
+    def take_over(self, old: Network) -> None:
+        """Begin with the weights of a detector of the same shape that knows this one's first classes."""
+        state = self.state_dict()
+        for name, known in old.state_dict().items():
+            if state[name].shape == known.shape:
+                state[name].copy_(known)
+            else:
+                self.copy_classes(state[name], known, old.classes)
+
+    def copy_classes(self, grown: Tensor, known: Tensor, classes: int) -> None:
+        """Into a score layer's weight or bias, what it was for the first `classes` classes."""
+        grown[:classes] = known
+
     def float_layers(self) -> tuple[str, ...]:
         """Names of the modules that stay float in the int8 model: a head's last layers."""
         return ()

@@ -32,6 +32,7 @@ class BoxData:
     not_products: bool = False  # people, animals, vehicles and furniture are ignored too
     scenes: int = 4000  # `composites`: how many, made once
     rendered: int = 400  # `composites`: products drawn for them
+    credit: str = ""  # whose it is and its licence, for the cards of models that are trained on it
 
     @property
     def title(self) -> str:
@@ -67,6 +68,20 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """How a detector that learns new classes is held to what it knew; see `distillation`."""
+
+    responses: float = 1.0  # weight: where the old one fires, scores and boxes stay its own
+    features: float = 1.0  # weight: the maps stay near the old one's
+    sure: float = 0.2  # score from which what the old one finds is no background for the new one
+
+    @property
+    def nothing(self) -> bool:
+        """Naive fine-tuning."""
+        return self.responses == 0 and self.features == 0
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one step sees."""
 
@@ -83,6 +98,8 @@ class DetectionRecipe:
     development: float = 0.1  # share of the annotated pictures, kept out of training to steer by
     seed: int = 1
     model: Model = field(default_factory=Model)
+    start: str = ""  # a run folder to begin with, whose classes are the first of `taxonomy`; else ImageNet
+    keep: Keep = field(default_factory=Keep)
     pool: int = 0  # px of the squares that pictures are kept in; 0: the model's size
     batch: Batch = field(default_factory=Batch)
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-4, head_factor=6.0))

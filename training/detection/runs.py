@@ -34,6 +34,14 @@ def recipe_of(run_dir: Path) -> DetectionRecipe:
     return recipe_file.build(DetectionRecipe, json.loads(path.read_text()), str(path))
 
 
+def is_of_detector(run_dir: Path) -> bool:
+    """Whether a run's recipe is a detector's. Raises NotFound if the folder holds no run."""
+    path = run_dir / RECIPE
+    if not path.is_file():
+        raise NotFound(f"{path}: no run there; train first: magpie train detection --out {run_dir}")
+    return "architecture" in json.loads(path.read_text())["model"]
+
+
 def trained_network(run_dir: Path) -> Network:
     """The network of a run's latest checkpoint: the averaged weights where the run keeps them.
 

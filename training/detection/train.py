@@ -11,12 +11,15 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from magpie.errors import InvalidArgument
 from training import recipe_file
 from training.detection.batches import DetectionBatches
 from training.detection.coco_metrics import coco_figures
+from training.detection.contract import Network
+from training.detection.distillation import DistillationTask
 from training.detection.measure import judge, served
 from training.detection.recipe import DetectionRecipe
-from training.detection.runs import save_recipe, torch_run
+from training.detection.runs import recipe_of, save_recipe, torch_run, trained_network
 from training.detection.sources import read_pictures
 from training.detection.task import DetectionTask
 from training.device import Device
@@ -55,7 +58,7 @@ def train(
 
     batches = DetectionBatches(pictures.pools, [entry.share for entry in recipe.data], recipe)
     network = recipe.model.build(len(recipe.taxonomy))
-    task = DetectionTask(network, device).to(device.name)
+    task = _task(network, recipe, device).to(device.name)
     stages = network.stages()
     of_stages = {id(parameter) for stage in stages for parameter in stage.parameters()}
     heads = [parameter for parameter in network.parameters() if id(parameter) not in of_stages]
@@ -87,3 +90,20 @@ def train(
             after_epoch=measure if pictures.development else None,
         )
     return figures
+
+
+def _task(network: Network, recipe: DetectionRecipe, device: Device) -> DetectionTask:
+    """Raises InvalidArgument if the run to begin with has other classes, NotFound if there is none."""
+    if not recipe.start:
+        return DetectionTask(network, device)
+    known = recipe_of(Path(recipe.start)).taxonomy
+    if recipe.taxonomy[: len(known)] != known:
+        raise InvalidArgument(
+            "taxonomy",
+            f"must begin with the classes of {recipe.start}, in their order: {', '.join(known)}",
+        )
+    old = trained_network(Path(recipe.start))
+    network.take_over(old)
+    if recipe.keep.nothing:
+        return DetectionTask(network, device)
+    return DistillationTask(network, old, recipe.keep, device)

@@ -12,6 +12,7 @@ from pathlib import Path
 from magpie.errors import InvalidArgument
 from training import recipe_file
 from training.datasets.catalogue_of_cards import DataEntry
+from training.detection.recipe import BoxData
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,25 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
+class BoxSet:
+    """Photos with boxes: a release's detector must find there as well as before what it knew before."""
+
+    name: str
+    boxes: BoxData
+
+
+@dataclass(frozen=True)
 class Suite:
-    """All sets; `set` in the file, a table each."""
+    """All sets; `set` and `boxes` in the file, a table each."""
 
     set: tuple[EvaluationSet, ...] = field(default_factory=tuple)
+    boxes: tuple[BoxSet, ...] = field(default_factory=tuple)
 
     @classmethod
     def load(cls, path: Path) -> Suite:
         """Raises InvalidArgument naming the key that is wrong."""
         suite = recipe_file.read(cls, path)
-        names = [entry.name for entry in suite.set]
-        if not names or len(set(names)) != len(names):
+        names = [entry.name for entry in (*suite.set, *suite.boxes)]
+        if not suite.set or len(set(names)) != len(names):
             raise InvalidArgument(str(path), "needs sets, each with a name of its own")
         return suite

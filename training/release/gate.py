@@ -70,7 +70,7 @@ def check_reason(reason: str) -> str:
     return " ".join(words)
 
 
-def refuse_losses(found: Sequence[Loss], reason: str | None) -> None:
+def refuse_losses(found: Sequence[object], reason: str | None) -> None:
     """Raises FailedPrecondition naming every set and figure and the way out, unless there is a reason."""
     if not found or reason is not None:
         return

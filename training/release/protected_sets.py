@@ -8,7 +8,7 @@ from pathlib import Path
 from magpie.errors import FailedPrecondition, InvalidArgument, NotFound
 from training.evaluation import suite as suite_module
 from training.evaluation.measure import present
-from training.evaluation.suite import EvaluationSet, Suite
+from training.evaluation.suite import BoxSet, EvaluationSet, Suite
 from training.recipe_file import nearest
 
 DEFAULT_SUITE = Path(suite_module.__file__).with_name("suites") / "default.toml"
@@ -22,11 +22,10 @@ def protected_sets(suite_file: Path, data: Path, skip: Sequence[str]) -> list[Ev
     """
     suite = Suite.load(suite_file)
     protected = {entry.name: entry for entry in suite.set if entry.protected}
+    known = [*protected, *(entry.name for entry in suite.boxes)]
     for name in skip:
-        if name not in protected:
-            raise InvalidArgument(
-                "--skip-set", f"there is no protected set `{name}`{nearest(name, protected)}"
-            )
+        if name not in known:
+            raise InvalidArgument("--skip-set", f"there is no protected set `{name}`{nearest(name, known)}")
     wanted = Suite(tuple(entry for name, entry in protected.items() if name not in skip))
     if not wanted.set:
         raise InvalidArgument(str(suite_file), "no protected set is left to compare on")
@@ -44,3 +43,20 @@ def protected_sets(suite_file: Path, data: Path, skip: Sequence[str]) -> list[Ev
             "that is recorded in the release."
         )
     return found
+
+
+def protected_boxes(suite_file: Path, data: Path, skip: Sequence[str]) -> list[BoxSet]:
+    """The sets with boxes, but those that are named in `skip`.
+
+    Raises FailedPrecondition for sets that are not on this machine.
+    """
+    wanted = [entry for entry in Suite.load(suite_file).boxes if entry.name not in skip]
+    absent = [entry for entry in wanted if not (data / entry.boxes.data).exists()]
+    if absent:
+        lines = "\n".join(f"  {entry.name}: {data / entry.boxes.data}" for entry in absent)
+        raise FailedPrecondition(
+            "sets with boxes are not on this machine, so nobody can say whether the detector is worse:\n"
+            f"{lines}\nPut them there, or pass {' '.join(f'`--skip-set {e.name}`' for e in absent)}: "
+            "that is recorded in the release."
+        )
+    return wanted

@@ -16,7 +16,8 @@ from training.release.compare import Comparison
 from training.release.contender import IMAGENET
 from training.release.gate import MARGIN, Loss, losses, warnings
 from training.release.identity import VERSION, check_identity, ids_of
-from training.release.protected_sets import protected_sets
+from training.release.old_classes import ClassLoss, lost_classes
+from training.release.protected_sets import protected_boxes, protected_sets
 from training.release.record import ReleaseRecord, checksums, drop_parts, verify_release, write_whole
 from training.release.wholeness import customers_of, whole_bundle
 
@@ -46,7 +47,7 @@ class Assessment:
     identity: str  # name@version that the candidate will have
     against: str
     comparison: Comparison
-    losses: list[Loss]
+    losses: list[Loss | ClassLoss]
     warnings: list[str]
     earlier: tuple[str, ...]  # ids that were in place, the present one last
     files: Mapping[str, str]  # of the candidate, path -> SHA-256
@@ -72,12 +73,16 @@ def assess(order: Order, compare: Compare) -> Assessment:
     check_identity(identity, earlier, order.current)
     _check_customers(order)
     against = IMAGENET if current is None else str(order.current)
+    lost: list[ClassLoss] = []
+    if current is not None and current.detector_card.sha256 != candidate.detector_card.sha256:
+        boxes = protected_boxes(order.suite, order.data, order.skip_sets)
+        lost = lost_classes(current, candidate, boxes, order.data)
     comparison = compare((against, str(order.candidate)), entries)
     return Assessment(
         identity,
         IMAGENET if current is None else current.id,
         comparison,
-        losses(comparison),
+        [*losses(comparison), *lost],
         warnings(comparison) + _change_of(order.current),
         earlier,
         files,

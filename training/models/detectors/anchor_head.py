@@ -68,6 +68,13 @@ class AnchorNetwork(Network):
         logits, offsets = self.head(self.maps(pictures))
         return ssd_losses(logits.float(), offsets.float(), self.head.anchors, targets)
 
+    def copy_classes(self, grown: Tensor, known: Tensor, classes: int) -> None:
+        # Each anchor shape has a row for every class, and one for nothing after them.
+        after = grown.view(-1, self.classes + 1, *grown.shape[1:])
+        before = known.view(-1, classes + 1, *known.shape[1:])
+        after[:, :classes] = before[:, :-1]
+        after[:, -1] = before[:, -1]
+
     def float_layers(self) -> tuple[str, ...]:
         return ("score_heads", "box_heads")
 

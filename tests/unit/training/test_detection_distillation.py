@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.detection.batches import Batch
+from training.detection.contract import Targets
+from training.detection.distillation import DistillationTask, feature_loss, response_loss, without
+from training.detection.recipe import Keep, Model
+from training.device import Device
+from training.models.detectors.dsod import DsodShape
+from training.models.detectors.modern import ModernShape
+
+CPU = Device("cpu", torch.float32)
+TINY = {
+    "modern": Model("modern", 64, modern=ModernShape(width=16)),
+    "dsod": Model("dsod", 64, dsod=DsodShape(stem=8, growth=4, layers=(1, 1, 1, 1), predictor=16)),
+}
+
+
+def targets(boxes, labels=None, ignored=()):
+    return Targets(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels if labels is not None else [0] * len(boxes)),
+        torch.tensor(ignored, dtype=torch.float32).reshape(-1, 4),
+    )
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_a_detector_that_grew_answers_as_the_old_one_did(architecture):
+    torch.manual_seed(0)
+    old = TINY[architecture].build(2, pretrained=False).eval()
+    new = TINY[architecture].build(3, pretrained=False).eval()
+    pictures = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = new(pictures)[0]
+        new.take_over(old)
+        boxes, scores = old(pictures)
+        own_boxes, own_scores = new(pictures)
+    assert not torch.allclose(before, boxes, atol=1e-4)
+    assert torch.allclose(own_boxes, boxes, atol=1e-6)
+    if architecture == "modern":  # a softmax shares its probability with the new class
+        assert torch.allclose(own_scores[..., :2], scores, atol=1e-6)
+    else:
+        ratio = own_scores[..., 0] / own_scores[..., 1]
+        assert torch.allclose(ratio, scores[..., 0] / scores[..., 1], rtol=1e-3)
+
+
+def test_what_the_old_detector_finds_is_no_background_unless_it_has_a_label():
+    boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9], [0.0, 0.5, 0.2, 0.8]]])
+    scores = torch.tensor([[[0.9, 0.0], [0.0, 0.8], [0.1, 0.05]]])
+    (changed,) = without([targets([[0.61, 0.6, 0.9, 0.9]])], boxes, scores, sure=0.2)
+    assert changed.ignored.tolist() == [pytest.approx([0.1, 0.1, 0.3, 0.3])]
+    assert len(changed.boxes) == 1
+
+
+def test_responses_cost_nothing_where_the_new_one_answers_alike_or_the_old_one_is_silent():
+    boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]])
+    old = torch.tensor([[[1.0, 0.0], [0.0, 0.05]]])
+    alike = torch.tensor([[[1.0, 0.0, 0.3], [0.7, 0.9, 0.3]]])
+    assert response_loss(boxes, alike, boxes, old, 0.2).item() == pytest.approx(0.0, abs=1e-4)
+    other = torch.tensor([[[0.2, 0.0, 0.3], [0.7, 0.9, 0.3]]])
+    assert response_loss(boxes, other, boxes, old, 0.2).item() == pytest.approx(-np.log(0.2), rel=1e-3)
+    moved = boxes.clone()
+    moved[0, 0] += 0.1
+    assert response_loss(moved, alike, boxes, old, 0.2).item() > 0.5
+    assert response_loss(moved, other, boxes, 0 * old, 0.2).item() == 0
+
+
+def test_maps_are_compared_relative_to_the_old_ones():
+    old = [torch.full((1, 2, 4, 4), 3.0), torch.full((1, 2, 2, 2), 0.1)]
+    assert feature_loss(old, old).item() == 0
+    assert feature_loss([1.1 * x for x in old], old).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_old_detector_is_neither_trained_nor_kept():
+    torch.manual_seed(0)
+    old = TINY["modern"].build(1, pretrained=False)
+    new = TINY["modern"].build(2, pretrained=False)
+    new.take_over(old)
+    task = DistillationTask(new, old, Keep(sure=0.0), CPU).train()
+    before = {name: value.clone() for name, value in old.state_dict().items()}
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.05)
+    batch = Batch(torch.rand(2, 3, 64, 64), (targets([[0.2, 0.2, 0.6, 0.7]], [1]), targets([])))
+    terms = task(batch)
+    assert set(terms) == {"class", "box", "responses", "features"}
+    sum(terms.values()).backward()
+    optimizer.step()
+    assert all(torch.equal(before[name], value) for name, value in old.state_dict().items())
+    assert not any(name.startswith("_old") for name in task.state_dict())
+    assert not torch.equal(new.state_dict()["score_heads.0.weight"][:1], before["score_heads.0.weight"])
