@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,17 @@ class Judged:
     truth_labels: Labels  # (M,)
     ignored: Boxes  # (K, 4)
 
+    def above(self, score: float) -> Judged:
+        """With only the boxes that are at least so sure."""
+        sure = self.scores >= score
+        return replace(self, found=self.found[sure], scores=self.scores[sure], labels=self.labels[sure])
 
-def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
-    """(N,): 1 right, 0 wrong or found before, -1 in an ignored region.
+
+WRONG, UNJUDGED = -1, -2  # what a box takes that takes no truth
+
+
+def matched(photo: Judged, iou_threshold: float) -> NDArray[np.intp]:
+    """(N,): the row of the truth that each box takes; WRONG; or UNJUDGED, in an ignored region.
 
     Best first, each box takes the free truth of its class that it overlaps most. What takes none and lies in
     an ignored region by a share of `iou_threshold` of its own area is not judged, as with COCO's crowds.
@@ -35,16 +43,22 @@ def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
     )
     besides = share_inside(photo.found, photo.ignored).max(axis=1, initial=0.0)
     free = np.ones(len(photo.truth), bool)
-    answers = np.zeros(len(photo.found), np.int8)
+    takes = np.full(len(photo.found), WRONG, np.intp)
     for row in range(len(photo.found)):
         candidates = np.where(free, overlap[row], -1.0)
         best = int(candidates.argmax()) if len(candidates) else -1
         if best >= 0 and candidates[best] >= iou_threshold:
             free[best] = False
-            answers[row] = 1
+            takes[row] = best
         elif besides[row] >= iou_threshold:
-            answers[row] = -1
-    return answers
+            takes[row] = UNJUDGED
+    return takes
+
+
+def verdicts(photo: Judged, iou_threshold: float) -> NDArray[np.int8]:
+    """(N,): 1 right, 0 wrong or found before, -1 not judged; see `matched`."""
+    takes = matched(photo, iou_threshold)
+    return np.select([takes >= 0, takes == WRONG], [1, 0], -1).astype(np.int8)
 
 
 def share_inside(boxes: Boxes, regions: Boxes) -> NDArray[np.float32]:
