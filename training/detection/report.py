@@ -52,7 +52,9 @@ def write_report(
     own = [result for result in results if result.detector == heading.detector]
     pages = {result.set.name: f"failures-{slug(result.set.name)}.html" for result in own}
     shared = {"heading": heading, "colours": {"there": TRUE, "found": FOUND, "wrong": ERROR}}
-    sizes = f"Every photo counts as {SIDE} x {SIDE} px. Small: under {SMALL} x {SMALL} px; large: over {LARGE} x {LARGE}"
+    sizes = (
+        f"Every photo counts as {SIDE} px wide and high. Small: under {SMALL} px squared; large: over {LARGE}"
+    )
     page = environment.get_template("report.html.j2").render(
         **shared, results=results, pages=pages, meanings=MEANING, sizes=sizes
     )

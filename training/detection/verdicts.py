@@ -85,5 +85,6 @@ def best_f1_threshold(photos: Sequence[Judged], iou_threshold: float = 0.5) -> t
     if not len(hits):
         return 1.0, 0.0
     f1 = 2 * np.cumsum(hits) / (np.arange(1, len(hits) + 1) + total)
+    f1[:-1][scores[:-1] == scores[1:]] = 0.0  # no cut-off lies between equal scores
     best = int(f1.argmax())
     return float(scores[best]), float(f1[best])

@@ -24,8 +24,8 @@ def judged_photos(draw):
     photos = []
     for _ in range(draw(st.integers(1, 3))):
         found, truth = as_boxes(draw(rows)), as_boxes(draw(rows))
-        distinct = st.lists(st.integers(1, 10**6), min_size=len(found), max_size=len(found), unique=True)
-        scores = np.array(sorted(draw(distinct), reverse=True), np.float32) / 10**6
+        numbers = st.lists(st.integers(1, 10), min_size=len(found), max_size=len(found))
+        scores = np.array(sorted(draw(numbers), reverse=True), np.float32) / 10
         ignored = as_boxes(draw(rows))
         photos.append(Judged(found, scores, labels(found), truth, labels(truth), ignored))
     return photos
@@ -81,9 +81,7 @@ def test_verdicts_equal_naive_loops(photos):
 
 @given(judged_photos())
 def test_the_best_f1_is_that_of_trying_every_score(photos):
-    scores = [float(score) for photo in photos for score in photo.scores]
-    if len(set(scores)) == len(scores):  # ties between photos may be taken in any order
-        assert best_f1_threshold(photos)[1] == pytest.approx(naive_best_f1(photos))
+    assert best_f1_threshold(photos)[1] == pytest.approx(naive_best_f1(photos))
 
 
 BOX = np.array([[0.1, 0.1, 0.5, 0.5]], np.float32)
