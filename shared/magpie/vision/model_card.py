@@ -48,6 +48,7 @@ class DetectionSpec:
     score_threshold: float
     iou_threshold: float  # non-maximum suppression, over all classes together
     max_objects: int
+    proposals: bool = False  # the model also takes boxes to look at, which serving cannot propose
 
 
 @dataclass(frozen=True)
