@@ -114,10 +114,9 @@ def _fitted(
     if path.exists():
         network.load(path)
         return network
-    every = (
-        batch.to(device.name) for epoch in range(recipe.schedule.epochs) for batch in batches.epoch(epoch)
-    )
-    total = recipe.schedule.epochs * len(batches)
+    epochs = range(recipe.schedule.epochs)
+    every = (batch.to(device.name) for epoch in epochs for batch in batches.epoch(epoch))
+    total = len(epochs) * len(batches)
     counts = fit_rcnn(network, tqdm(every, total=total, desc="R-CNN: features", mininterval=2), recipe.seed)
     network.save(path)
     (run_dir / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "step": 0, **counts}) + "\n")

@@ -61,7 +61,7 @@ class RoiHead(nn.Module):
         return self.score_heads(x), self.box_heads(x)
 
     def losses(self, maps: Tensor, sampled: Sequence[Sampled]) -> dict[str, Tensor]:
-        """Cross entropy, and smooth L1 of the offsets where there is something; both a mean over proposals."""
+        """Cross entropy, and smooth L1 of the offsets where there is something: means over proposals."""
         shown = [
             roi_align(maps[row : row + 1], one.boxes[None], self.cells)[0].flatten(1)
             for row, one in enumerate(sampled)
@@ -77,7 +77,7 @@ class RoiHead(nn.Module):
         }
 
     def copy_classes(self, grown: Tensor, known: Tensor) -> None:
-        """Into the score layer's weight or bias, what a head of fewer classes had; the last row is nothing's."""
+        """Into the score layer's weight or bias, what a head of fewer classes had; nothing comes last."""
         grown[: len(known) - 1] = known[:-1]
         grown[-1] = known[-1]
 

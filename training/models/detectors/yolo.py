@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,8 @@ class Predicted(NamedTuple):
 class Yolo(Network):
     """`size` is a multiple of 32."""
 
+    corners: Tensor  # (S * S, 1, 2: x, y), upper left of each cell, in cells
+
     def __init__(self, size: int, classes: int, shape: YoloShape, *, pretrained: bool = True) -> None:
         super().__init__(size, classes)
         self.cells = size // STRIDE  # the paper's S
@@ -52,26 +55,18 @@ class Yolo(Network):
         self.backbone = Lite0Backbone(pretrained=pretrained, frozen_stages=shape.frozen_stages)
         widths = [self.backbone.channels[-1], *[shape.width] * shape.layers]
         self.tower = nn.Sequential(
-            *(
-                separable(inputs, outputs, kernel=3)
-                for inputs, outputs in zip(widths, widths[1:], strict=False)
-            )
+            *(separable(inputs, outputs, kernel=3) for inputs, outputs in pairwise(widths))
         )
         self.heads = nn.Conv2d(shape.width, 5 * shape.boxes + classes, 1)
         nn.init.normal_(self.heads.weight, std=0.01)
         nn.init.zeros_(self.heads.bias)
-        with (
-            torch.no_grad()
-        ):  # boxes begin in the middle of their cell, a half and a quarter of the square wide
-            for box in range(shape.boxes):
-                self.heads.bias[5 * box : 5 * box + 4] = torch.tensor(
-                    [0.5, 0.5, 0.5 ** ((box + 1) / 2), 0.5 ** ((box + 1) / 2)]
-                )
+        # Boxes begin in the middle of their cell, with a half, a quarter ... of the square's side.
+        for box, bias in enumerate(self.heads.bias.data[: 5 * shape.boxes].view(shape.boxes, 5)):
+            bias[:2] = 0.5
+            bias[2:4] = 0.5 ** ((box + 1) / 2)
         y, x = torch.meshgrid(torch.arange(self.cells), torch.arange(self.cells), indexing="ij")
         corners = torch.stack([x, y], dim=2).reshape(-1, 1, 2).float()
-        self.register_buffer("corners", corners, persistent=False)  # (S * S, 1, 2), in cells
-
-    corners: Tensor
+        self.register_buffer("corners", corners, persistent=False)
 
     def predicted(self, pictures: Tensor) -> Predicted:
         """(N, 3, size, size) -> what the cells say, as it is learnt."""
@@ -142,7 +137,7 @@ class Responsible(NamedTuple):
 
 
 def responsible(found: Tensor, truth: Tensor, cells: int) -> tuple[Tensor, Responsible]:
-    """Boxes (S * S, B, 4) and truths (N, 4) -> the cells (M,) that hold a centre, and their responsible boxes.
+    """Boxes (S * S, B, 4), truths (N, 4) -> the cells (M,) that hold a centre, and their responsible boxes.
 
     A cell has one truth: of several that centre in it, the largest. Of its boxes the one with the highest IoU
     is responsible.
