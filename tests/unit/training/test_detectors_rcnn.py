@@ -58,9 +58,8 @@ def test_a_class_without_examples_never_fires_and_one_in_ignored_regions_has_no_
 def test_boxes_are_moved_by_the_best_class_s_regression():
     network = Rcnn(64, 2, SHAPE)
     network.svms.bias.copy_(torch.tensor([-1.0, 1.0]))
-    network.regressions.bias.copy_(
-        torch.tensor([9.0, 9, 9, 9, 1, 0, 0, 0])
-    )  # a tenth of its width to the right
+    # The second class's: a tenth of the width to the right.
+    network.regressions.bias.copy_(torch.tensor([9.0, 9, 9, 9, 1, 0, 0, 0]))
     with torch.no_grad():
         boxes, scores = network(torch.zeros(1, 3, 64, 64), torch.tensor([[[0.2, 0.2, 0.6, 0.6]]]))
     assert boxes[0, 0].tolist() == pytest.approx([0.24, 0.2, 0.64, 0.6])

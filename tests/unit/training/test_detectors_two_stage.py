@@ -93,9 +93,8 @@ def test_the_exported_proposals_are_the_best_by_objectness():
     with torch.no_grad():
         shared = network.map(pictures)
         boxes, sure = network._ranked(*network.proposer([network.look(shared)]))
-        ranked = torch.stack(
-            [of_one[order[:9]] for of_one, order in zip(boxes, sure.argsort(1, True), strict=True)]
-        )
+        orders = sure.argsort(dim=1, descending=True)[:, :9]
+        ranked = torch.stack([of_one[order] for of_one, order in zip(boxes, orders, strict=True)])
         assert torch.allclose(network(pictures)[0], network.head(shared, ranked)[0], atol=1e-6)
 
 
