@@ -36,20 +36,29 @@ QUANTISED = ("Conv", "Add", "Clip", "Pad")
 Tensor = NDArray[np.float32]
 
 
-def export_onnx(model: nn.Module, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
+def export_onnx(
+    model: nn.Module,
+    path: Path,
+    spec: InputSpec,
+    outputs: Sequence[str],
+    lists: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write `model` as ONNX, input (N, 3, size, size). `outputs` name what it returns, in order.
+
+    `lists` are examples (1, K, ...) of what else it takes, K of any length, after the pictures.
 
     The exporter is torch's older one: ten times faster than its successor here, with the same graph.
     """
-    example = torch.zeros(1, 3, spec.size, spec.size)
+    example, lists = torch.zeros(1, 3, spec.size, spec.size), lists or {}
     torch.onnx.export(
         model.eval(),
-        (example,),
+        (example, *lists.values()),
         str(path),
         opset_version=OPSET,
-        input_names=[spec.name],
+        input_names=[spec.name, *lists],
         output_names=list(outputs),
-        dynamic_axes={name: {0: "batch"} for name in (spec.name, *outputs)},
+        dynamic_axes={name: {0: "batch"} for name in (spec.name, *outputs)}
+        | {name: {0: "batch", 1: name} for name in lists},
         dynamo=False,
     )
     onnx.checker.check_model(str(path))

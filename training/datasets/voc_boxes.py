@@ -1,12 +1,13 @@
 """Photos with boxes in PASCAL VOC's form (Everingham et al. 2010): an XML file a picture.
 
 A folder of XML files, or one with `Annotations/`; pictures lie beside the XML files, in `JPEGImages/` or in
-`images/`. `ImageSets/Main/SPLIT.txt` names the pictures of a split. Pixels count from 1 and a box includes its
-last one, as in the devkit. What is marked `difficult` is ignored.
+`images/`. `ImageSets/Main/SPLIT.txt` names the pictures of a split. Pixels count from 1 and a box includes
+its last one, as in the devkit. What is marked `difficult` is ignored.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -65,7 +66,7 @@ def read(folder: Path, findings: BoxFindings) -> list[BoxedPhoto]:
 def _annotation(entry: ElementTree.Element, where: str, findings: BoxFindings) -> Annotation | None:
     box = entry.find("bndbox")
     values = [float("nan")] * 4 if box is None else [_number(box, side, float("nan")) for side in SIDES]
-    if any(value != value for value in values):  # NaN: a side is missing
+    if any(map(math.isnan, values)):  # a side is missing
         findings.add("no box", where, f"`bndbox` needs the numbers {', '.join(SIDES)}")
         return None
     corners: Corners = (values[0] - 1, values[1] - 1, values[2], values[3])
@@ -83,7 +84,7 @@ def _picture(folder: Path, annotations: Path, name: str) -> Path:
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Stem of a picture -> its split. Lists of one class (`cup_train.txt`: a picture and 1 or -1) are others."""
+    """Stem of a picture -> its split. Lists of one class (a picture and 1 or -1) are passed over."""
     splits = {}
     for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
         rows = [line.split() for line in file.read_text().splitlines() if line.strip()]

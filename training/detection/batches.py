@@ -13,6 +13,7 @@ from magpie.vision.preprocess import to_tensor
 from training.detection.augment import mosaic
 from training.detection.contract import Targets
 from training.detection.pool import Pool, Scene
+from training.detection.proposals import Propose
 from training.detection.recipe import DetectionRecipe
 
 
@@ -30,8 +31,16 @@ class Batch:
 class DetectionBatches:
     """A step's batch depends on the seed, the epoch and the step alone."""
 
-    def __init__(self, pools: Sequence[Pool], shares: Sequence[float], recipe: DetectionRecipe) -> None:
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        shares: Sequence[float],
+        recipe: DetectionRecipe,
+        propose: Propose | None = None,
+    ) -> None:
+        """`propose` for a network that needs proposals: they are made of each picture as it is augmented."""
         self._recipe = recipe
+        self._propose = propose
         self._pools = pools
         self._shares = np.array(shares) / sum(shares)
 
@@ -41,7 +50,8 @@ class DetectionBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for step in range(first_step, len(self)):
             rng = np.random.default_rng([self._recipe.seed, epoch, step])
-            yield batch_of([self._scene(rng) for _ in range(self._recipe.batch.pictures)], self._recipe)
+            scenes = [self._scene(rng) for _ in range(self._recipe.batch.pictures)]
+            yield batch_of(scenes, self._recipe, self._propose)
 
     def _scene(self, rng: np.random.Generator) -> Scene:
         augment, size = self._recipe.augment, self._recipe.model.size
@@ -55,7 +65,7 @@ class DetectionBatches:
         return pool[int(rng.integers(len(pool)))]
 
 
-def batch_of(scenes: Sequence[Scene], recipe: DetectionRecipe) -> Batch:
+def batch_of(scenes: Sequence[Scene], recipe: DetectionRecipe, propose: Propose | None = None) -> Batch:
     """Scenes of the model's size as tensors."""
     pixels = np.stack([scene.pixels for scene in scenes])
     targets = (
@@ -63,6 +73,7 @@ def batch_of(scenes: Sequence[Scene], recipe: DetectionRecipe) -> Batch:
             torch.from_numpy(scene.boxes.astype(np.float32)),
             torch.from_numpy(scene.labels),
             torch.from_numpy(scene.ignored.astype(np.float32)),
+            torch.empty(0, 4) if propose is None else torch.from_numpy(propose(scene.pixels)),
         )
         for scene in scenes
     )

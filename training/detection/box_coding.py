@@ -31,3 +31,8 @@ def corners(anchors: Tensor) -> Tensor:
     """Anchors (..., 4: cx, cy, w, h) as corner boxes (..., 4)."""
     half = anchors[..., 2:] / 2
     return torch.cat([anchors[..., :2] - half, anchors[..., :2] + half], dim=-1)
+
+
+def centred(boxes: Tensor) -> Tensor:
+    """The inverse: corner boxes (..., 4) as anchors (..., 4: cx, cy, w, h)."""
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)

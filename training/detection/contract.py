@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -20,6 +21,7 @@ class Targets(NamedTuple):
     boxes: Tensor  # (N, 4)
     labels: Tensor  # (N,) int64, places in the taxonomy
     ignored: Tensor  # (M, 4): regions in which a detection is neither right nor wrong
+    proposals: Tensor = torch.empty(0, 4)  # (P, 4): only for networks that need them
 
     def to(self, device: str) -> Targets:
         return Targets(*(part.to(device) for part in self))
@@ -27,6 +29,12 @@ class Targets(NamedTuple):
 
 class Network(nn.Module, ABC):
     """A detector of `classes` classes in pictures of `size` x `size` px."""
+
+    # Whether something else must say where to look. Then `forward` takes that as its second argument,
+    # (N, P, 4), targets carry it, and serving refuses the model: it has no source of proposals.
+    needs_proposals: ClassVar[bool] = False
+    # Whether a row of the outputs is the same place in every picture, so that two networks can be compared.
+    fixed_rows: ClassVar[bool] = True
 
     def __init__(self, size: int, classes: int) -> None:
         super().__init__()

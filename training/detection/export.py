@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from magpie.errors import FailedPrecondition
 from magpie.vision.model_card import DetectionSpec, InputSpec, ModelCard, OutputSpec
 from magpie.vision.preprocess import Letterbox, to_tensor
 from training.detection.coco_metrics import coco_figures
+from training.detection.contract import Network
 from training.detection.measure import IOU_THRESHOLD, drawn_scenes, judge, served
 from training.detection.pool import Pool
+from training.detection.proposals import PROPOSALS
 from training.detection.recipe import DetectionRecipe
 from training.detection.runs import onnx_run, recipe_of, trained_network
 from training.detection.sources import Pictures, read_pictures
@@ -46,16 +50,22 @@ def export_detector(
 
     Returns the parity report, also written to `run_dir`/parity.json. The score from which boxes are shown is
     the one with the best F1 on the development split and on drawn scenes, which the run has not learnt from.
-    Raises NotFound if `run_dir` holds no trained run.
+    Raises NotFound if `run_dir` holds no trained run, FailedPrecondition if its network needs proposals, of
+    which serving has no source.
     """
     recipe = recipe_of(run_dir)
+    network = trained_network(run_dir)
+    if network.needs_proposals:
+        raise FailedPrecondition(
+            f"{run_dir}: {recipe.model.architecture} needs proposals, and serving has no source of them: it "
+            "is for comparison"
+        )
     pictures = read_pictures(recipe, root, teacher, pools)
     spec, taxonomy = recipe.model.input, recipe.taxonomy
     out.mkdir(parents=True, exist_ok=True)
-    network = trained_network(run_dir)
     outputs = (OutputSpec("boxes", 4), OutputSpec("scores", len(taxonomy)))
     fp32, int8 = run_dir / "detector.fp32.onnx", out / MODEL
-    export_onnx(network, fp32, spec, [output.name for output in outputs])
+    export_graph(network, fp32, spec)
     keep_float = _float_nodes(fp32, network.float_layers()) + first_convolutions(fp32, FLOAT_CONVOLUTIONS)
     quantise(fp32, int8, spec, _calibration(pictures.pools, spec), keep_float=keep_float)
 
@@ -75,6 +85,12 @@ def export_detector(
     ).save(out / CARD)
     write_golden(out / GOLDEN, int8, spec)
     return report
+
+
+def export_graph(network: Network, path: Path, spec: InputSpec) -> None:
+    """Write the float graph: outputs `boxes` and `scores`, a second input `proposals` where it needs them."""
+    lists = {PROPOSALS: torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])} if network.needs_proposals else {}
+    export_onnx(network, path, spec, ("boxes", "scores"), lists)
 
 
 def write_golden(path: Path, model: Path, spec: InputSpec) -> None:

@@ -19,28 +19,37 @@ class Matches(NamedTuple):
     box: Tensor  # (A,) int64, index into the boxes; meaningful where target is 1
 
 
-def match(anchors: Tensor, boxes: Tensor, ignored: Tensor) -> Matches:
+def match(
+    anchors: Tensor,
+    boxes: Tensor,
+    ignored: Tensor,
+    *,
+    positive: float = POSITIVE_IOU,
+    negative: float = NEGATIVE_IOU,
+) -> Matches:
     """Match corner anchors (A, 4) to boxes (N, 4) by IoU; every box gets at least its best anchor.
+
+    An anchor fires from an IoU of `positive`; from `negative` up to there it is not judged.
 
     Anchors mostly inside an `ignored` region (M, 4) are not judged, save those mostly inside a box: a part of
     a known product is not a product.
     """
-    target = torch.zeros(len(anchors), dtype=torch.long)
-    chosen = torch.zeros(len(anchors), dtype=torch.long)
-    in_box = torch.zeros(len(anchors), dtype=torch.bool)
+    target = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
+    chosen = torch.zeros_like(target)
+    in_box = torch.zeros_like(target, dtype=torch.bool)
     if len(boxes):
         overlap, covered = iou_and_cover(anchors, boxes)
         best, chosen = overlap.max(dim=1)
-        target[best >= NEGATIVE_IOU] = -1
+        target[best >= negative] = -1
         in_box = covered.max(dim=1).values >= COVERED
     if len(ignored):
         in_ignored = iou_and_cover(anchors, ignored)[1].max(dim=1).values >= COVERED
         target[in_ignored & ~in_box] = -1
     if len(boxes):
-        target[best >= POSITIVE_IOU] = 1
+        target[best >= positive] = 1
         favourites = overlap.argmax(dim=0)
         target[favourites] = 1
-        chosen[favourites] = torch.arange(len(boxes))
+        chosen[favourites] = torch.arange(len(boxes), device=anchors.device)
     return Matches(target, chosen)
 
 
@@ -52,4 +61,4 @@ def iou_and_cover(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     shared = sides.clamp(min=0).prod(dim=2)
     anchor_area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)[:, None]
     box_area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)[None, :]
-    return shared / (anchor_area + box_area - shared).clamp(min=1e-9), shared / anchor_area
+    return shared / (anchor_area + box_area - shared).clamp(min=1e-9), shared / anchor_area.clamp(min=1e-9)

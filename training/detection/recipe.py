@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,12 @@ from training.detection.augment import Augment
 from training.detection.contract import Network
 from training.models.backbone import FILL, MEAN, SCALE
 from training.models.detectors.dsod import Dsod, DsodShape
+from training.models.detectors.fast_rcnn import FastRcnn, FastRcnnShape
+from training.models.detectors.faster_rcnn import FasterRcnn, FasterRcnnShape
 from training.models.detectors.modern import Modern, ModernShape
+from training.models.detectors.rcnn import Rcnn, RcnnShape
+from training.models.detectors.ssd import Ssd, SsdShape
+from training.models.detectors.yolo import Yolo, YoloShape
 from training.optimizer import Optimizer
 from training.schedule import Schedule
 
@@ -45,10 +50,15 @@ class BoxData:
 class Model:
     """The network and how serving feeds it."""
 
-    architecture: Literal["modern", "dsod"] = "modern"
+    architecture: Literal["modern", "dsod", "ssd", "yolo", "faster_rcnn", "fast_rcnn", "rcnn"] = "modern"
     size: int = 320  # px, the input square
     modern: ModernShape = field(default_factory=ModernShape)
     dsod: DsodShape = field(default_factory=DsodShape)
+    ssd: SsdShape = field(default_factory=SsdShape)
+    yolo: YoloShape = field(default_factory=YoloShape)
+    faster_rcnn: FasterRcnnShape = field(default_factory=FasterRcnnShape)
+    fast_rcnn: FastRcnnShape = field(default_factory=FastRcnnShape)
+    rcnn: RcnnShape = field(default_factory=RcnnShape)
 
     def __post_init__(self) -> None:
         if self.size % 32 or self.size < 64:
@@ -61,11 +71,17 @@ class Model:
 
     def build(self, classes: int, *, pretrained: bool = True) -> Network:
         """The untrained network; `pretrained` backbones have ImageNet's weights."""
-        match self.architecture:
-            case "modern":
-                return Modern(self.size, classes, self.modern, pretrained=pretrained)
-            case "dsod":
-                return Dsod(self.size, classes, self.dsod)
+        size = self.size
+        networks: dict[str, Callable[[], Network]] = {
+            "modern": lambda: Modern(size, classes, self.modern, pretrained=pretrained),
+            "dsod": lambda: Dsod(size, classes, self.dsod),
+            "ssd": lambda: Ssd(size, classes, self.ssd, pretrained=pretrained),
+            "yolo": lambda: Yolo(size, classes, self.yolo, pretrained=pretrained),
+            "faster_rcnn": lambda: FasterRcnn(size, classes, self.faster_rcnn, pretrained=pretrained),
+            "fast_rcnn": lambda: FastRcnn(size, classes, self.fast_rcnn, pretrained=pretrained),
+            "rcnn": lambda: Rcnn(size, classes, self.rcnn, pretrained=pretrained),
+        }
+        return networks[self.architecture]()
 
 
 @dataclass(frozen=True)

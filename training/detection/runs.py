@@ -15,10 +15,13 @@ from magpie.geometry import Boxes
 from training import recipe_file
 from training.detection.contract import Network
 from training.detection.measure import Run, Scores
+from training.detection.proposals import PROPOSALS, proposed
 from training.detection.recipe import DetectionRecipe
+from training.models.detectors.rcnn import Rcnn
 from training.quantize import session
 
 RECIPE = "recipe.json"
+FITTED = "rcnn.npz"  # of a run that gradients did not train
 
 
 def save_recipe(run_dir: Path, recipe: DetectionRecipe) -> None:
@@ -49,6 +52,8 @@ def trained_network(run_dir: Path) -> Network:
     """
     recipe = recipe_of(run_dir)
     path = run_dir / "checkpoint.pt"
+    if (run_dir / FITTED).is_file():
+        return _fitted(recipe, run_dir / FITTED)
     if not path.is_file():
         raise NotFound(f"{path}: no checkpoint; train first: magpie train detection --out {run_dir}")
     # Our own file: it holds random states too.
@@ -61,25 +66,34 @@ def trained_network(run_dir: Path) -> Network:
     return network.eval()
 
 
+def _fitted(recipe: DetectionRecipe, path: Path) -> Network:
+    """R-CNN, whose file has what was fitted, and not the ImageNet weights under it."""
+    network = Rcnn(recipe.model.size, len(recipe.taxonomy), recipe.model.rcnn)
+    network.load(path)
+    return network.eval()
+
+
 def torch_run(network: Network, device: str = "cpu") -> Run:
-    """Run a network that is in evaluation mode."""
+    """Run a network that is in evaluation mode; one that needs proposals gets those of selective search."""
 
     @torch.no_grad()
     def run(tensor: NDArray[np.float32]) -> tuple[Boxes, Scores]:
         pictures = torch.from_numpy(tensor).to(device).contiguous(memory_format=torch.channels_last)
-        boxes, scores = network(pictures)
+        where = [torch.from_numpy(proposed(tensor)).to(device)] if network.needs_proposals else []
+        boxes, scores = network(pictures, *where)
         return boxes.cpu().numpy(), scores.cpu().numpy()
 
     return run
 
 
 def onnx_run(path: Path) -> Run:
-    """Run an exported detector on one thread."""
+    """Run an exported detector on one thread; one that needs proposals gets those of selective search."""
     model = session(path)
-    name = model.get_inputs()[0].name
+    name, *more = (entry.name for entry in model.get_inputs())
 
     def run(tensor: NDArray[np.float32]) -> tuple[Boxes, Scores]:
-        boxes, scores = model.run(["boxes", "scores"], {name: tensor})
+        where = {PROPOSALS: proposed(tensor)} if PROPOSALS in more else {}
+        boxes, scores = model.run(["boxes", "scores"], {name: tensor, **where})
         return boxes, scores
 
     return run

@@ -11,19 +11,22 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from magpie.errors import InvalidArgument
+from magpie.errors import FailedPrecondition, InvalidArgument
 from training import recipe_file
 from training.detection.batches import DetectionBatches
 from training.detection.coco_metrics import coco_figures
 from training.detection.contract import Network
 from training.detection.distillation import DistillationTask
+from training.detection.fit_rcnn import fit_rcnn
 from training.detection.measure import judge, served
+from training.detection.proposals import selective_search
 from training.detection.recipe import DetectionRecipe
-from training.detection.runs import recipe_of, save_recipe, torch_run, trained_network
+from training.detection.runs import FITTED, recipe_of, save_recipe, torch_run, trained_network
 from training.detection.sources import read_pictures
 from training.detection.task import DetectionTask
 from training.device import Device
 from training.loop import check_run_folder, fit, seed_everything
+from training.models.detectors.rcnn import Rcnn
 from training.tracking import tracked
 
 DATA = "data.json"  # what a run was trained on, in its folder
@@ -49,6 +52,8 @@ def train(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     check_run_folder(run_dir, resume=resume)
+    if (run_dir / FITTED).exists() and not resume:
+        raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
     pictures = read_pictures(recipe, root, teacher, pools)
     for name, found in pictures.findings.items():
         if found.found:
@@ -59,8 +64,24 @@ def train(
     save_recipe(run_dir, recipe)
     (run_dir / DATA).write_text(json.dumps(pictures.summary(recipe), indent=2) + "\n")
 
-    batches = DetectionBatches(pictures.pools, [entry.share for entry in recipe.data], recipe)
     network = recipe.model.build(len(recipe.taxonomy))
+    batches = DetectionBatches(
+        pictures.pools,
+        [entry.share for entry in recipe.data],
+        recipe,
+        selective_search if network.needs_proposals else None,
+    )
+    figures: dict[str, float] = {}
+
+    def measured_by(trained: Network) -> dict[str, float]:
+        detect = served(torch_run(trained.eval(), device.name), recipe.model.input, recipe.taxonomy)
+        figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
+        watch(figures)
+        return figures
+
+    if isinstance(network, Rcnn):  # the one that gradients do not train
+        fitted = _fitted(network.to(device.name), batches, recipe, run_dir, device)
+        return measured_by(fitted) if pictures.development else {}
     task = _task(network, recipe, device).to(device.name)
     stages = network.stages()
     of_stages = {id(parameter) for stage in stages for parameter in stage.parameters()}
@@ -69,13 +90,6 @@ def train(
     schedule = recipe.schedule.rate(optimizer, len(batches))
     average = recipe.optimizer.average(task)
     measured: Any = task if average is None else average.module
-    figures: dict[str, float] = {}
-
-    def measure() -> dict[str, float]:
-        detect = served(torch_run(measured.network.eval(), device.name), recipe.model.input, recipe.taxonomy)
-        figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
-        watch(figures)
-        return figures
 
     with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
         fit(
@@ -90,9 +104,26 @@ def train(
             device=device,
             average=average,
             tracker=tracker,
-            after_epoch=measure if pictures.development else None,
+            after_epoch=(lambda: measured_by(measured.network)) if pictures.development else None,
         )
     return figures
+
+
+def _fitted(
+    network: Rcnn, batches: DetectionBatches, recipe: DetectionRecipe, run_dir: Path, device: Device
+) -> Rcnn:
+    """R-CNN, fitted to the batches of all epochs and left in `run_dir`; one that is there is read."""
+    path = run_dir / FITTED
+    if path.exists():
+        network.load(path)
+        return network
+    epochs = range(recipe.schedule.epochs)
+    every = (batch.to(device.name) for epoch in epochs for batch in batches.epoch(epoch))
+    total = len(epochs) * len(batches)
+    counts = fit_rcnn(network, tqdm(every, total=total, desc="R-CNN: features", mininterval=2), recipe.seed)
+    network.save(path)
+    (run_dir / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "step": 0, **counts}) + "\n")
+    return network
 
 
 def _task(network: Network, recipe: DetectionRecipe, device: Device) -> DetectionTask:
@@ -109,4 +140,10 @@ def _task(network: Network, recipe: DetectionRecipe, device: Device) -> Detectio
     network.take_over(old)
     if recipe.keep.nothing:
         return DetectionTask(network, device)
+    if not network.fixed_rows:
+        raise InvalidArgument(
+            "keep",
+            f"{recipe.model.architecture} proposes other boxes than its predecessor, so the two cannot be "
+            "compared: set keep.responses and keep.features to 0",
+        )
     return DistillationTask(network, old, recipe.keep, device)

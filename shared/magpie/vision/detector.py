@@ -63,6 +63,10 @@ def detection_spec(card: ModelCard) -> DetectionSpec:
         raise FailedPrecondition(
             f"model card {card.name} is no detector's: kind {card.kind}, needs `detection`"
         )
+    if card.detection.proposals:
+        raise FailedPrecondition(
+            f"model card {card.name} needs proposals, and serving has no source of them: it is for comparison"
+        )
     wanted = {"boxes": 4, "scores": len(card.detection.taxonomy)}
     found = {output.name: output.dimension for output in card.outputs}
     if found != wanted:

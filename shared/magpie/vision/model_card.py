@@ -50,6 +50,7 @@ class DetectionSpec:
     score_threshold: float
     iou_threshold: float  # non-maximum suppression, over all classes together
     max_objects: int
+    proposals: bool = False  # the model also takes boxes to look at, which serving cannot propose
     # Chosen by measurement with an embedder. The whole image stands in where there is no box.
     box_policy: BoxPolicy = "all"
     whole_image_share: float = 0.0  # [0, 1): of the whole image's vector, in the vector of each box

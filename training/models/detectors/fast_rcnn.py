@@ -1,0 +1,59 @@
+"""Fast R-CNN (Girshick 2015, arXiv 1504.08083): one map for a picture, one look at it for each proposal.
+
+    picture -> shared map (stride 16) -> RoIAlign of each proposal -> class and box
+
+Proposals come from outside, here from selective search; class and box learn together, with the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from training.detection.contract import Network, Targets
+from training.models.detectors.roi_head import RoiHead, sampled
+from training.models.detectors.shared_map import SharedMap
+
+
+@dataclass(frozen=True)
+class FastRcnnShape:
+    """How wide, and what of the backbone learns."""
+
+    width: int = 96  # channels of the shared map
+    cells: int = 5  # a proposal is seen as so many by so many; the paper: 7
+    hidden: int = 256  # values in the head's two layers; the paper: 4096
+    frozen_stages: int = 2  # of the backbone's four
+
+
+class FastRcnn(Network):
+    """`size` is a multiple of 32."""
+
+    needs_proposals = True
+    fixed_rows = False
+
+    def __init__(self, size: int, classes: int, shape: FastRcnnShape, *, pretrained: bool = True) -> None:
+        super().__init__(size, classes)
+        self.map = SharedMap(shape.width, frozen_stages=shape.frozen_stages, pretrained=pretrained)
+        self.head = RoiHead(shape.width, shape.cells, shape.hidden, classes)
+
+    def forward(self, pictures: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # `needs_proposals`
+        """(N, 3, size, size) and proposals (N, P, 4) -> boxes (N, P, 4) and scores (N, P, C)."""
+        return self.head(self.map(pictures), proposals)  # type: ignore[no-any-return]
+
+    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        drawn = [sampled(of_one.proposals, of_one, self.classes) for of_one in targets]
+        return self.head.losses(self.map(pictures), drawn)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return [self.map(pictures)]
+
+    def stages(self) -> list[nn.Module]:
+        return self.map.stages
+
+    def copy_classes(self, grown: Tensor, known: Tensor, classes: int) -> None:  # noqa: ARG002
+        self.head.copy_classes(grown, known)
+
+    def float_layers(self) -> tuple[str, ...]:
+        return ("head",)
