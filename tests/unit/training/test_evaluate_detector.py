@@ -19,7 +19,8 @@ from training.commands.evaluate_detector import command
 from training.detection.box_sets import entry_of, read_set
 from training.detection.contender import contender
 from training.detection.evaluate import evaluate
-from training.detection.failure_pictures import ERROR, drawn, failure_pictures
+from training.detection.failure_pictures import drawn, failure_pictures
+from training.detection.outlined import ERROR
 from training.detection.recipe import BoxData, DetectionRecipe
 from training.detection.runs import save_recipe
 
