@@ -22,6 +22,7 @@ from training.detection.recipe import DetectionRecipe
 from training.detection.runs import recipe_of, save_recipe, torch_run, trained_network
 from training.detection.sources import read_pictures
 from training.detection.task import DetectionTask
+from training.detection.training_time import TrainingTime
 from training.device import Device
 from training.loop import check_run_folder, fit, seed_everything
 from training.tracking import tracked
@@ -70,10 +71,12 @@ def train(
 
     def measure() -> dict[str, float]:
         detect = served(torch_run(measured.network.eval(), device.name), recipe.model.input, recipe.taxonomy)
+        taken.save()
         figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
         watch(figures)
         return figures
 
+    taken = TrainingTime(run_dir, str(device), resume=resume)
     with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
         fit(
             task,
@@ -89,6 +92,7 @@ def train(
             tracker=tracker,
             after_epoch=measure if pictures.development else None,
         )
+    taken.save()
     return figures
 
 
