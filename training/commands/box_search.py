@@ -92,10 +92,8 @@ def print_search(results: Sequence[SearchResult]) -> None:
             line = f"{chosen} less {now}: {off:+.3f} ({low:+.3f} to {high:+.3f})"
             table_console.print(line, highlight=False)
     if chosen is not None:
-        policy = POLICIES[chosen]
-        line = (
-            f'for the card: "box_policy": "{policy.boxes}", "whole_image_share": {policy.whole_image_share}'
-        )
+        best = POLICIES[chosen]
+        line = f'for the card: "box_policy": "{best.boxes}", "whole_image_share": {best.whole_image_share}'
         table_console.print(line, highlight=False)
 
 

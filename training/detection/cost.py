@@ -61,7 +61,7 @@ def gflops(network: Network) -> float:
     """Counted while it runs on one picture of its size."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, network.size, network.size))
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def milliseconds(model: Path, threads: int, size: int, runs: int = RUNS) -> float:
@@ -87,4 +87,4 @@ def steps(run_dir: Path) -> int | None:
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         return None
-    return sum(json.loads(line)["step"] > 0 for line in path.read_text().splitlines())
+    return sum(int(json.loads(line)["step"]) > 0 for line in path.read_text().splitlines())
