@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "A trained run as a bundle: models, codes, calibration.",
     "evaluate-model": "Measure a bundle; an HTML report.",
     "evaluate-detector": "Measure a detector on photos with boxes; its errors as pictures.",
+    "compare-detectors": "Detectors beside each other: a table for a page.",
     "compare": "Is one bundle better than another?",
     "release": "Put a bundle in the place of another, if it is not worse.",
 }
