@@ -84,15 +84,13 @@ train-default: .venv/.develop ## Train the default bundle anew: MAGPIE_DATA=fold
 	test -f "$$MAGPIE_DATA/rendered/products.csv" || \
 		$(bin)/python -m training.datasets.rendered --out "$$MAGPIE_DATA/rendered" --products 500 \
 			--grounds "$$MAGPIE_DATA/clothing-top10/images/train"
-	$(bin)/python -m training.train detector --out .training/detector $(call resume,detector) --teacher '$(TEACHER)'
-	$(bin)/python -m training.export detector --run .training/detector --out bundles/default
+	$(bin)/magpie train detection --recipe products --resume --teacher '$(TEACHER)'
+	rm -rf .training/bundle-detector .training/bundle
+	$(bin)/magpie export .training/runs/products --teacher '$(TEACHER)' --out .training/bundle-detector
 	$(bin)/magpie train embedding --recipe default --resume
 	$(bin)/magpie train embedding --recipe default-2 --resume
-	rm -rf .training/bundle
-	$(bin)/magpie export .training/runs/default-2 --out .training/bundle
+	$(bin)/magpie export .training/runs/default-2 --base .training/bundle-detector --out .training/bundle
 	$(bin)/magpie release .training/bundle
-
-resume = $(if $(wildcard .training/$(1)/checkpoint.pt),--resume)
 
 lock: .venv/.develop ## Write constraints.txt from what is installed now.
 	@echo '# Versions that were tested together. `make lock` writes this file; torch is chosen in the Makefile.' > constraints.txt

@@ -18,6 +18,7 @@ COMMANDS = {
     "report-data": "What is in a data set, before training on it.",
     "export": "A trained run as a bundle: models, codes, calibration.",
     "evaluate-model": "Measure a bundle; an HTML report.",
+    "evaluate-detector": "Measure a detector on photos with boxes; its errors as pictures.",
     "compare": "Is one bundle better than another?",
     "release": "Put a bundle in the place of another, if it is not worse.",
 }

@@ -267,14 +267,15 @@ class Application:
     def _detection(self, crops: ByBundle[CropStore]) -> DetectionByBundle:
         def make(models: BundleModels) -> DetectionServicer:
             kept = crops.of(models.bundle.id)
-            return DetectionServicer(models.detector, kept, models.crop, self.uploads)
+            policy = models.query_policy
+            return DetectionServicer(models.detector, kept, models.crop, self.uploads, query_policy=policy)
 
         return DetectionByBundle(self._by_bundle(make), self.serving)
 
     def _embedding(self, crops: ByBundle[CropStore]) -> EmbeddingByBundle:
         def make(models: BundleModels) -> EmbeddingServicer:
-            id_ = models.bundle.id
-            return EmbeddingServicer(models.embedder, crops.of(id_), self.uploads, id_)
+            id_, policy = models.bundle.id, models.query_policy
+            return EmbeddingServicer(models.embedder, crops.of(id_), self.uploads, id_, query_policy=policy)
 
         return EmbeddingByBundle(self._by_bundle(make))
 

@@ -13,7 +13,7 @@ from magpie.geometry import Boxes
 from magpie.synthesis.backgrounds import background, part_of_photo
 from magpie.synthesis.cutout import cut_from_white
 from magpie.synthesis.products import TRAINING_FAMILIES, render
-from magpie.synthesis.scene import SceneStyle, compose
+from magpie.synthesis.scene import PlacedObject, SceneStyle, compose
 from training.detection.labelled_image import LabelledImage
 
 LONGER_SIDE = 320  # px of a scene
@@ -32,19 +32,26 @@ class CompositeSource:
 
     def draw(self, rng: np.random.Generator) -> LabelledImage:
         """One scene of one to five products."""
+        named = self.draw_named(rng)
+        return LabelledImage.of_products(named.image, named.boxes, named.ignored)
+
+    def draw_named(self, rng: np.random.Generator) -> LabelledImage:
+        """The same scene; labels are places in `photographed`, counted on in `rendered`."""
         alone = rng.random() < 0.4
         count = 1 if alone else int(rng.integers(1, 6))
         ground = self._ground(rng)
-        scene = compose(
-            rng, [self._cutout(rng) for _ in range(count)], ground, ALONE if alone else AMONG_OTHERS
-        )
-        clear = [placed.box for placed in scene.objects if placed.visible >= CLEAR]
-        hidden = [placed.box for placed in scene.objects if placed.visible < CLEAR]
-        return LabelledImage.of_products(scene.image, _boxes(clear), _boxes(hidden))
+        chosen = [self._choice(rng) for _ in range(count)]
+        cutouts = [*self.photographed, *self.rendered]
+        scene = compose(rng, [cutouts[place] for place in chosen], ground, ALONE if alone else AMONG_OTHERS)
+        clear = [placed for placed in scene.objects if placed.visible >= CLEAR]
+        hidden = [placed for placed in scene.objects if placed.visible < CLEAR]
+        labels = np.array([chosen[placed.source] for placed in clear], np.int64)
+        return LabelledImage(scene.image, _boxes(clear), _boxes(hidden), labels)
 
-    def _cutout(self, rng: np.random.Generator) -> Image.Image:
-        cutouts = self.photographed if self.photographed and rng.random() < 0.5 else self.rendered
-        return cutouts[int(rng.integers(len(cutouts)))]
+    def _choice(self, rng: np.random.Generator) -> int:
+        if self.photographed and rng.random() < 0.5:
+            return int(rng.integers(len(self.photographed)))
+        return len(self.photographed) + int(rng.integers(len(self.rendered)))
 
     def _ground(self, rng: np.random.Generator) -> Image.Image:
         short = int(rng.integers(round(LONGER_SIDE * 0.7), LONGER_SIDE + 1))
@@ -74,5 +81,5 @@ def photographed_cutouts(paths: Sequence[Path]) -> list[Image.Image]:
     return cutouts
 
 
-def _boxes(boxes: Sequence[tuple[float, float, float, float]]) -> Boxes:
-    return np.array(boxes, np.float32).reshape(-1, 4)
+def _boxes(objects: Sequence[PlacedObject]) -> Boxes:
+    return np.array([placed.box for placed in objects], np.float32).reshape(-1, 4)

@@ -1,99 +1,80 @@
-"""Measure a bundle's detector: `python -m training.detection.evaluate --data DIR --bundle DIR`.
-
-AP50 and recall@10 on photos that no training saw, a teacher beside it if one is given; and, where the bundle
-has an embedder, what boxes do to recall@1 of grocery photos.
-"""
+"""One detector on one set: COCO's figures, the score to cut off at, the errors by kind, the time."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from magpie.errors import MagpieError
-from magpie.geometry import Box
-from magpie.vision.detector import Detector
-from magpie.vision.model_card import ModelCard
-from training.detection.measure import by_teacher, compare, served
-from training.detection.retrieval import box_policies
-from training.detection.runs import onnx_run
-from training.detection.teacher import Teacher
-from training.embedding import runs as embedding_runs
-
-EXAMPLES = """examples:
-  python -m training.detection.evaluate --data ../data --bundle bundles/default
-  python -m training.detection.evaluate --data ../data --bundle bundles/default --teacher ../teacher.onnx
-"""
+from training.detection.box_sets import LabelledSet
+from training.detection.coco_metrics import CocoFigures, coco_figures
+from training.detection.contender import Contender
+from training.detection.failures import Failure, counts, failures
+from training.detection.labelled_image import LabelledImage
+from training.detection.measure import judge, timed
+from training.detection.verdicts import Judged, best_f1_threshold
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.detection.evaluate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@dataclass(frozen=True)
+class SetResult:
+    """What a detector did on a set. `shown` holds the boxes that a customer would see."""
+
+    detector: str
+    set: LabelledSet
+    figures: CocoFigures
+    best_f1: float  # at IoU .5
+    best_from: float  # the score of it
+    shown_from: float  # score; the card's, else `best_from`
+    shown: Sequence[Judged]  # the boxes from `shown_from` on, photo by photo
+    failures: Sequence[Failure]  # of `shown`, the worst first
+    milliseconds: float  # median, from decoded photo to boxes, one thread
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready; what nothing is there for is None."""
+        found: dict[str, Any] = {
+            **self.figures.summary(),
+            "best F1": self.best_f1,
+            "at score": self.best_from,
+            "ms": self.milliseconds,
+            "by class": self.figures.by_class,
+            "by size": self.figures.by_size,
+            "failures": {"from score": self.shown_from, **counts(self.failures)},
+        }
+        return {key: _plain(value) for key, value in found.items()}
+
+
+def evaluate(one: Contender, photos: LabelledSet, advance: Callable[[], None] = lambda: None) -> SetResult:
+    """Detect in every photo of a set, whose taxonomy is the detector's. `advance` is called for each."""
+    seconds: list[float] = []
+    judged = judge(timed(one.detect, seconds), _counted(photos.images, advance))
+    best_from, best_f1 = best_f1_threshold(judged)
+    shown_from = best_from if one.shown_from is None else one.shown_from
+    shown = [photo.above(shown_from) for photo in judged]
+    return SetResult(
+        detector=one.title,
+        set=photos,
+        figures=coco_figures(judged, photos.taxonomy),
+        best_f1=best_f1,
+        best_from=best_from,
+        shown_from=shown_from,
+        shown=shown,
+        failures=failures(shown),
+        milliseconds=1000 * float(np.median(seconds)) if seconds else math.nan,
     )
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("MAGPIE_DATA"), help="default $MAGPIE_DATA"
-    )
-    parser.add_argument("--bundle", type=Path, required=True, help="bundle folder")
-    parser.add_argument("--teacher", type=Path, help="ONNX file of the labelling detector, to compare with")
-    parser.add_argument("--json", action="store_true", help="print an object in place of tables")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("--data is missing, and so is MAGPIE_DATA")
-    try:
-        figures = evaluate(arguments.data, arguments.bundle, arguments.teacher)
-    except MagpieError as error:
-        sys.exit(f"error: {error}")
-    print(json.dumps(figures, indent=2) if arguments.json else as_text(figures))
 
 
-def evaluate(data: Path, bundle: Path, teacher: Path | None) -> dict[str, dict[str, dict[str, float]]]:
-    """Detector -> test set -> figures; and "grocery" -> space -> policy -> recall@1."""
-    card = ModelCard.load(bundle / "detector.card.json")
-    detectors = {card.name: served(onnx_run(card.verified_model(bundle)), card.input)}
-    if teacher is not None:
-        detectors["teacher"] = by_teacher(Teacher(teacher))
-    figures = compare(detectors, data)
-    if (bundle / "embedder.card.json").is_file():
-        figures["grocery"] = _retrieval(data, bundle, card)
-    return figures
+def _counted(images: Sequence[LabelledImage], advance: Callable[[], None]) -> Iterator[LabelledImage]:
+    for image in images:
+        yield image
+        advance()
 
 
-def _retrieval(data: Path, bundle: Path, card: ModelCard) -> dict[str, dict[str, float]]:
-    detector = Detector(card, bundle, threads=1)
-    embedder = ModelCard.load(bundle / "embedder.card.json")
-    run = embedding_runs.onnx_run(embedder.verified_model(bundle))
-
-    def best_box(image: Image.Image) -> Box | None:
-        found = detector.detect(np.asarray(image), max_objects=1)
-        return found[0].box if found else None
-
-    return {
-        space: box_policies(best_box, run, embedder.input, data, space)
-        for space in embedder.spaces
-        if space == "identity"
-    }
-
-
-def as_text(figures: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A line a detector and test set, a line a policy."""
-    lines = []
-    for label, sets in figures.items():
-        for name, values in sets.items():
-            if label == "grocery":
-                lines += [f"grocery {name:10s} {policy:44s} {value:.3f}" for policy, value in values.items()]
-            else:
-                shown = "  ".join(f"{key} {value:.3f}" for key, value in values.items())
-                lines.append(f"{label:24s} {name:22s} {shown}")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value

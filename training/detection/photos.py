@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from magpie.geometry import Boxes
-from training.datasets import coco_boxes
 from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.detection.labelled_image import LabelledImage
 from training.detection.teacher import Teacher
@@ -34,15 +33,6 @@ LARGE = 0.12  # share of the photo that its subject covers at least
 # Open Images names that the teacher gives to packages; "Person" is mostly the hand that holds one.
 PACKAGE_NAMES = frozenset(("Box", "Bottle", "Book", "Mug", "Coffee cup"))
 LOOSE_DEPARTMENTS = frozenset(("Fruit", "Vegetables"))
-
-
-def annotated(
-    folder: Path, split: str | None = None, unjudged: frozenset[str] = NOT_PRODUCTS
-) -> Iterator[LabelledImage]:
-    """Photos with boxes drawn by people; categories in `unjudged` may be found or not."""
-    for photo in coco_boxes.read(folder, split):
-        product = np.array([category not in unjudged for category in photo.categories], bool)
-        yield LabelledImage.of_products(photo.load(), photo.boxes[product], photo.boxes[~product])
 
 
 def clothes(data: Path, teacher: Teacher) -> Iterator[LabelledImage]:

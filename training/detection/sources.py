@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from magpie.errors import InvalidArgument
 from magpie.vision.preprocess import Letterbox
-from training.datasets import coco_boxes
+from training.datasets import coco_boxes, voc_boxes
+from training.datasets.box_findings import BoxFindings
+from training.datasets.boxed_photo import BoxedPhoto
 from training.datasets.catalogue_of_cards import DataEntry, examples_of
 from training.datasets.composites import CompositeSource, photographed_cutouts, rendered_cutouts
 from training.detection import photos
 from training.detection.labelled_image import LabelledImage
+from training.detection.photos import NOT_PRODUCTS
 from training.detection.pool import Pool
 from training.detection.recipe import BoxData, DetectionRecipe
 from training.detection.teacher import Teacher
@@ -30,6 +33,7 @@ class Pictures:
 
     pools: tuple[Pool, ...]
     development: tuple[LabelledImage, ...]
+    findings: Mapping[str, BoxFindings]  # data set -> what is not as it should be
 
     def summary(self, recipe: DetectionRecipe) -> dict[str, object]:
         """For the run folder and the model card."""
@@ -44,6 +48,7 @@ class Pictures:
                 for entry, pool in zip(recipe.data, self.pools, strict=True)
             ],
             "development": len(self.development),
+            "findings": {name: found.counts for name, found in self.findings.items()},
         }
 
 
@@ -54,9 +59,10 @@ def read_pictures(recipe: DetectionRecipe, root: Path, teacher: Path | None, cac
             "data", "the recipe names no data: add [[data]] with data = FOLDER and its kind"
         )
     letterbox = Letterbox(recipe.pool or recipe.model.size, recipe.model.input.fill)
-    pools, development = [], []
+    pools, development, findings = [], [], {}
     for entry in recipe.data:
-        kept, learnt = _divided(entry, recipe, root)
+        found = findings.setdefault(entry.title, BoxFindings())
+        kept, learnt = _divided(entry, recipe, root, found)
         development += kept
         folder = cache / _digest(entry, recipe, teacher)
         pool = Pool.load(folder)
@@ -65,30 +71,55 @@ def read_pictures(recipe: DetectionRecipe, root: Path, teacher: Path | None, cac
             pool = Pool.build(tqdm(images, desc=f"{entry.title}: pictures", mininterval=2), letterbox)
             pool.save(folder)
         pools.append(pool)
-    return Pictures(tuple(pools), tuple(development))
+    return Pictures(tuple(pools), tuple(development), findings)
 
 
-def annotated(entry: BoxData, root: Path, taxonomy: Sequence[str]) -> list[LabelledImage]:
-    """Photos with boxes that people drew.
+def annotated(
+    entry: BoxData, root: Path, taxonomy: Sequence[str], findings: BoxFindings | None = None
+) -> list[LabelledImage]:
+    """Photos with boxes that people drew; what is not as it should be goes into `findings`.
 
     Raises InvalidArgument for a category that the recipe does not place.
     """
-    found = coco_boxes.read(root / entry.data)
-    known = {category for photo in found for category in photo.categories}
-    place = {category: _place(category, entry, taxonomy) for category in sorted(known)}
-    return [_labelled(photo, place) for photo in found if not entry.splits or photo.split in entry.splits]
+    photos = read_boxes(entry, root, BoxFindings() if findings is None else findings)
+    known = sorted({category for photo in photos for category in photo.categories})
+    place = {category: _place(category, entry, taxonomy) for category in known}
+    return [_labelled(photo, place) for photo in photos]
 
 
-def _labelled(photo: coco_boxes.BoxedPhoto, place: dict[str, int | None]) -> LabelledImage:
+def read_boxes(entry: BoxData, root: Path, findings: BoxFindings) -> list[BoxedPhoto]:
+    """The photos of an entry's splits, as if what it does not name in `only` had not been annotated."""
+    reader = voc_boxes if entry.kind == "voc" else coco_boxes
+    photos = reader.read(root / entry.data, findings)
+    kept = [photo for photo in photos if not entry.splits or photo.split in entry.splits]
+    return [
+        _only(photo, entry.only)
+        for photo in kept
+        if not entry.only or set(photo.categories) & set(entry.only)
+    ]
+
+
+def _only(photo: BoxedPhoto, categories: Sequence[str]) -> BoxedPhoto:
+    if not categories:
+        return photo
+    named = [category in categories for category in photo.categories]
+    kept = tuple(category for category, one in zip(photo.categories, named, strict=True) if one)
+    return replace(photo, boxes=photo.boxes[np.array(named, bool)], categories=kept)
+
+
+def _labelled(photo: BoxedPhoto, place: dict[str, int | None]) -> LabelledImage:
     places = [place[category] for category in photo.categories]
     judged = np.array([one is not None for one in places], bool)
     labels = np.array([one for one in places if one is not None], np.int64)
-    return LabelledImage(photo.load(), photo.boxes[judged], photo.boxes[~judged], labels)
+    ignored = np.array(photo.ignored, np.float32).reshape(-1, 4)
+    return LabelledImage(
+        photo.load(), photo.boxes[judged], np.concatenate([photo.boxes[~judged], ignored]), labels
+    )
 
 
 def _place(category: str, entry: BoxData, taxonomy: Sequence[str]) -> int | None:
     """The class of a category; None: it is ignored."""
-    if category in entry.ignored or (entry.not_products and category in photos.NOT_PRODUCTS):
+    if category in entry.ignored or (entry.not_products and category in NOT_PRODUCTS):
         return None
     name = entry.classes.get(category, taxonomy[0] if len(taxonomy) == 1 else category)
     if name not in taxonomy:
@@ -101,12 +132,12 @@ def _place(category: str, entry: BoxData, taxonomy: Sequence[str]) -> int | None
 
 
 def _divided(
-    entry: BoxData, recipe: DetectionRecipe, root: Path
+    entry: BoxData, recipe: DetectionRecipe, root: Path, findings: BoxFindings
 ) -> tuple[list[LabelledImage], list[LabelledImage] | None]:
     """Kept to steer by, and learnt; None: pictures that are made or labelled by code keep none back."""
     if entry.kind not in ("coco", "voc"):
         return [], None
-    images = annotated(entry, root, recipe.taxonomy)
+    images = annotated(entry, root, recipe.taxonomy, findings)
     if not images:
         raise InvalidArgument("data", f"{entry.data} has no picture of the splits {', '.join(entry.splits)}")
     order = np.random.default_rng(recipe.seed).permutation(len(images))
@@ -133,10 +164,11 @@ def _composites(entry: BoxData, recipe: DetectionRecipe, root: Path) -> Iterator
     def paths(name: str, split: str) -> list[Path]:
         return [example.path for example in examples_of(DataEntry(name, splits=(split,)), root)]
 
-    boxed = (
-        *coco_boxes.read(root / "coco-open-det", "train2017"),
-        *coco_boxes.read(root / "playing-cards-det", "train"),
-    )
+    boxed = [
+        photo
+        for data, split in (("coco-open-det", "train2017"), ("playing-cards-det", "train"))
+        for photo in read_boxes(BoxData(data, splits=(split,)), root, BoxFindings())
+    ]
     source = CompositeSource(
         photographed_cutouts(paths("grocery-store", "gallery")),
         rendered_cutouts(entry.rendered),

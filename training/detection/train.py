@@ -55,6 +55,9 @@ def train(
     if (run_dir / FITTED).exists() and not resume:
         raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
     pictures = read_pictures(recipe, root, teacher, pools)
+    for name, found in pictures.findings.items():
+        if found.found:
+            tqdm.write(f"{name}: {found.summary()}; `magpie boxes report` lists them", file=sys.stderr)
     seed_everything(recipe.seed)
     device = Device.choose(recipe.precision)
     tqdm.write(f"training on {device}", file=sys.stderr)

@@ -20,6 +20,7 @@ MEAN = 127.0
 SCALE = 128.0
 FILL = 127  # the letterbox's grey: zero once normalised
 
+WIDE = 3  # px: depthwise convolutions of larger kernels are slow to train in bfloat16
 # Blocks of the network by the stride at which they end: 4, 8, 16, 32.
 _STAGES = ((0, 3), (3, 5), (5, 11), (11, 16))
 
@@ -99,7 +100,8 @@ def _pad_inside(module: nn.Module) -> None:
         if padding is None or not isinstance(child, nn.Conv2d) or len(set(padding)) > 1:
             _pad_inside(child)
             continue
-        inside = nn.Conv2d(
+        wide = child.groups > 1 and child.kernel_size[0] > WIDE
+        inside = (_FloatConv2d if wide else nn.Conv2d)(
             child.in_channels,
             child.out_channels,
             child.kernel_size,  # type: ignore[arg-type]  # two numbers
@@ -110,6 +112,16 @@ def _pad_inside(module: nn.Module) -> None:
         )
         inside.load_state_dict(child.state_dict())
         setattr(module, name, inside)
+
+
+class _FloatConv2d(nn.Conv2d):
+    """Stays in float32 on a CPU: its backward pass takes four times as long in bfloat16."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Conv2d has
+        if input.device.type != "cpu":
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
 
 
 def _train_with_fixed_statistics(module: M, mode: bool) -> M:

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def separable(inputs: int, outputs: int, *, kernel: int = 5, stride: int = 1) -> nn.Sequential:
+def separable(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
     """Depthwise then pointwise convolution, each with batch norm and ReLU6, which quantise well."""
     return nn.Sequential(
-        nn.Conv2d(inputs, inputs, kernel, stride, kernel // 2, groups=inputs, bias=False),
+        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
         nn.BatchNorm2d(inputs),
         nn.ReLU6(),
         nn.Conv2d(inputs, outputs, 1, bias=False),

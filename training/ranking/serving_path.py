@@ -46,7 +46,8 @@ class ServingPath:
         """Raises FailedPrecondition if a card does not fit."""
         self._detector = None if whole_images else Detector(bundle.detector_card, bundle.folder, threads)
         self._embedder = Embedder(bundle.embedder_card, bundle.folder, threads)
-        self._catalogue, self._query = CataloguePolicy(), QueryPolicy()
+        self._catalogue = CataloguePolicy()
+        self._query = QueryPolicy.of(bundle.detector_card.detection)
 
     def catalogue(
         self, pictures: Sequence[Path], progress: Callable[[], None] = lambda: None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.vision.detector import Detection
+from magpie.vision.model_card import BoxPolicy, DetectionSpec
 
 QUERY_LABEL = "query"  # a box that the caller gave
 IMAGE_LABEL = "image"  # the whole image
@@ -30,17 +31,24 @@ class CataloguePolicy:
 
 @dataclass(frozen=True)
 class QueryPolicy:
-    """Query photos: what was detected, else the whole image.
+    """Query photos: the boxes that the detector's card chooses, else the whole image.
 
     `whole_image_share`, [0, 1), is how much of the whole image's vector goes into the vector of a detected
     box; 0 leaves the boxes alone. A box that the caller gave is never mixed: only that region was asked for.
     """
 
     whole_image_share: float = 0.0
+    boxes: BoxPolicy = "all"
+
+    @classmethod
+    def of(cls, spec: DetectionSpec | None) -> QueryPolicy:
+        """What the card of a detector says."""
+        return cls() if spec is None else cls(spec.whole_image_share, spec.box_policy)
 
     def objects(self, detections: Sequence[Detection]) -> list[Detection]:
         """Best first, at least one."""
-        return list(detections) or [WHOLE]
+        chosen = {"all": list(detections), "best": list(detections[:1]), "whole": []}[self.boxes]
+        return chosen or [WHOLE]
 
     def asked(self, boxes: Sequence[Box]) -> list[Detection]:
         """The objects of a caller who gave boxes, in their order."""

@@ -9,6 +9,7 @@ from magpie.index.hash_model import HashModel
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
 from magpie.v1.ranking_config_pb2 import RankingConfig
+from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.bundle import Bundle
 from magpie.vision.detector import Detector
 from magpie.vision.embedder import Embedder
@@ -34,6 +35,11 @@ class BundleModels:
     def crop(self) -> InputSpec:
         """How the embedder wants its squares cut."""
         return self.bundle.embedder_card.input
+
+    @property
+    def query_policy(self) -> QueryPolicy:
+        """What a query photo is searched by."""
+        return QueryPolicy.of(self.bundle.detector_card.detection)
 
     @cached_property
     def detector(self) -> Detector:

@@ -11,9 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from magpie.errors import FailedPrecondition
+
+BoxPolicy = Literal["all", "best", "whole"]  # what a query photo is searched by: its boxes, the best, none
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class DetectionSpec:
     iou_threshold: float  # non-maximum suppression, over all classes together
     max_objects: int
     proposals: bool = False  # the model also takes boxes to look at, which serving cannot propose
+    # Chosen by measurement with an embedder. The whole image stands in where there is no box.
+    box_policy: BoxPolicy = "all"
+    whole_image_share: float = 0.0  # [0, 1): of the whole image's vector, in the vector of each box
+
+    def __post_init__(self) -> None:
+        if self.box_policy not in get_args(BoxPolicy):
+            raise ValueError(
+                f"`box_policy` must be one of {', '.join(get_args(BoxPolicy))}, got {self.box_policy!r}"
+            )
+        if not 0 <= self.whole_image_share < 1:
+            raise ValueError(f"`whole_image_share` must lie in [0, 1), got {self.whole_image_share}")
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+"""What boxes do to search, with an embedder that sees nothing but the mean colour."""
+
 from __future__ import annotations
 
 import csv
@@ -7,51 +9,194 @@ import pytest
 from PIL import Image
 
 from magpie.geometry import Box
+from magpie.vision.box_policy import QueryPolicy
+from magpie.vision.detector import Detection
 from magpie.vision.model_card import InputSpec
-from training.detection.retrieval import box_policies
+from training.datasets.composites import CompositeSource
+from training.detection.retrieval import (
+    BETTER_OF,
+    CATALOGUES,
+    POLICIES,
+    TRUE,
+    Cut,
+    SearchResult,
+    measure_search,
+)
+from training.detection.searched_pictures import Picture, Shop, drawn_photos, grocery_photos
 
 SPEC = InputSpec("image", 32, 127.0, 128.0, 127)
-RED, BLUE = (220, 30, 30), (30, 30, 220)
+RED, GREEN, BLUE = (220, 30, 30), (30, 220, 30), (30, 30, 220)
+CORNER = Box(0.0, 0.0, 0.5, 0.5)
+OTHER_CORNER = Box(0.5, 0.5, 1.0, 1.0)
 
 
 def mean_colour(tensor):
-    """An embedder that sees nothing but the mean colour."""
     vectors = tensor.mean(axis=(2, 3)) + 1.0
     return {"identity": vectors / np.linalg.norm(vectors, axis=1, keepdims=True)}
 
 
-@pytest.fixture
-def data(tmp_path):
-    """Two products; a photo of the red one in the upper left quarter of a blue ground."""
+def plain(colour):
+    return Image.new("RGB", (40, 40), colour)
+
+
+def with_corner(colour, ground, other=None):
+    image = Image.new("RGB", (80, 80), ground)
+    image.paste(colour, (0, 0, 40, 40))
+    if other:
+        image.paste(other, (40, 40, 80, 80))
+    return image
+
+
+def shop(photo, product, truth=None):
+    catalogue = [Picture(lambda c=c: plain(c), frozenset([n])) for n, c in (("red", RED), ("blue", BLUE))]
+    boxes = None if truth is None else np.array([truth], np.float32)
+    return Shop("drawn", [Picture(lambda: photo, frozenset([product]), "d", boxes)], catalogue)
+
+
+def find(*boxes):
+    """Boxes in large pictures, none in the catalogue's."""
+    return lambda image: [Detection(b, "product", 0.9) for b in boxes] if image.width == 80 else []
+
+
+def test_a_box_finds_what_the_whole_photo_does_not():
+    result = measure_search(shop(with_corner(RED, BLUE), "red"), find(CORNER), mean_colour, SPEC)
+    assert result.recall("whole image") == 0.0
+    assert result.recall("best box") == result.recall("all boxes") == 1.0
+    assert result.recall("best box + 75% whole") == 0.0
+    assert result.best == "all boxes"
+    assert result.boxed == 1.0
+
+
+def test_a_box_of_another_thing_loses_what_the_whole_photo_finds():
+    photo = with_corner(RED, BLUE)
+    result = measure_search(shop(photo, "blue"), find(CORNER), mean_colour, SPEC)
+    assert result.recall("best box") == 0.0
+    assert result.recall("whole image") == 1.0
+    assert result.best == "whole image"
+
+
+def test_any_box_may_find_it_where_all_are_asked():
+    photo = with_corner(GREEN, (127, 127, 127), other=RED)
+    result = measure_search(shop(photo, "red"), find(CORNER, OTHER_CORNER), mean_colour, SPEC)
+    assert result.recall("all boxes") == 1.0
+
+
+def test_without_boxes_every_policy_is_the_whole_photo():
+    result = measure_search(shop(with_corner(RED, BLUE), "red"), find(), mean_colour, SPEC)
+    assert result.boxed == 0.0
+    assert {result.recall(name, by) for name in (*POLICIES, BETTER_OF) for by in CATALOGUES} == {0.0}
+
+
+def test_true_boxes_stand_beside_where_they_are_known():
+    known = shop(with_corner(RED, BLUE), "red", truth=CORNER)
+    result = measure_search(known, find(OTHER_CORNER), mean_colour, SPEC)
+    assert (result.recall(TRUE), result.recall("all boxes")) == (1.0, 0.0)
+    unknown = measure_search(shop(with_corner(RED, BLUE), "red"), find(CORNER), mean_colour, SPEC)
+    assert TRUE not in unknown.hits
+
+
+def unit_rows(rng, rows, dimension=5):
+    vectors = rng.normal(size=(rows, dimension))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_objects_of_a_policy_are_those_that_serving_would_make():
+    rng = np.random.default_rng(0)
+    cut = Cut(unit_rows(rng, 1), unit_rows(rng, 3), unit_rows(rng, 0))
+    mixed = 0.7 * cut.boxes[0] + 0.3 * cut.whole[0]
+    assert cut.asked(QueryPolicy(0.3, "best")) == pytest.approx((mixed / np.linalg.norm(mixed))[None])
+    assert len(cut.asked(QueryPolicy(0.3))) == 3
+    assert cut.asked(QueryPolicy(boxes="whole")) is cut.whole
+    assert cut.catalogued("both") == pytest.approx(np.concatenate([cut.boxes[:2], cut.whole]))
+    empty = Cut(cut.whole, cut.boxes[:0], cut.truth)
+    for policy in POLICIES.values():
+        assert empty.asked(policy) is cut.whole
+    assert empty.catalogued("boxes") is cut.whole
+
+
+def test_the_hits_equal_a_naive_loop_over_objects():
+    rng = np.random.default_rng(1)
+    colours, grounds = ([tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(9)] for _ in range(2))
+    corners = [Box(*(0.25 * np.array([x, y, x + 2, y + 2]))) for x, y in ((0, 0), (2, 2), (1, 1))]
+
+    def boxes_in(image):
+        count = int(np.asarray(image)[0, 0, 0]) % 4
+        return [Detection(box, "product", 0.5) for box in corners[:count]]
+
+    photos = [
+        Picture(lambda a=a, b=b: with_corner(a, b), frozenset([str(n)]), "odd" if n % 2 else "even")
+        for n, (a, b) in enumerate(zip(colours, grounds, strict=True))
+    ]
+    catalogue = [Picture(lambda c=c: plain(c), frozenset([str(n)])) for n, c in enumerate(colours)]
+    result = measure_search(Shop("s", photos, catalogue), boxes_in, mean_colour, SPEC)
+
+    def objects(image, boxes):
+        return [
+            mean_colour_of(image.crop(tuple(round(v * image.width) for v in box)))
+            for box in [detection.box for detection in boxes] or [Box(0, 0, 1, 1)]
+        ]
+
+    def mean_colour_of(image):
+        vector = (np.asarray(image, np.float32).mean(axis=(0, 1)) - 127) / 128 + 1
+        return vector / np.linalg.norm(vector)
+
+    expected = []
+    for number, photo in enumerate(photos):
+        image = photo.load()
+        asked = objects(image, boxes_in(image))
+        best = max(
+            range(len(catalogue)),
+            key=lambda place: max(one @ mean_colour_of(catalogue[place].load()) for one in asked),
+        )
+        expected.append(best == number)
+    assert result.hits["all boxes"]["whole"].tolist() == expected
+    assert result.recall("all boxes", "whole", "odd") == pytest.approx(np.mean(expected[1::2]))
+
+
+def test_the_difference_of_two_policies_has_an_interval():
+    hits = {name: dict.fromkeys(CATALOGUES, np.zeros(40, bool)) for name in POLICIES}
+    hits["best box"] = dict.fromkeys(CATALOGUES, np.arange(40) < 10)
+    result = SearchResult("s", hits, [""] * 40, 1.0)
+    value, low, high = result.difference("best box", "all boxes")
+    assert (result.best, value) == ("best box", 0.25)
+    assert 0 < low < 0.25 < high
+
+
+def test_drawn_scenes_know_their_products_and_where_they_are():
+    first, again = drawn_photos(6), drawn_photos(6)
+    assert len(first.catalogue) == 60
+    for one, other in zip(first.photos, again.photos, strict=True):
+        assert one.load().tobytes() == other.load().tobytes()
+        assert one.truth is not None
+        assert len(one.products) <= len(one.truth)
+        assert one.group in ("one product", "several")
+
+
+def test_a_scene_s_labels_are_the_cutouts_that_were_drawn():
+    """A scene of one flat colour, so that the box shows which cut-out it is."""
+    cutouts = [Image.new("RGBA", (40, 40), (*colour, 255)) for colour in (RED, GREEN, BLUE)]
+    source = CompositeSource([], cutouts, [])
+    for seed in range(8):
+        scene = source.draw_named(np.random.default_rng(seed))
+        unnamed = source.draw(np.random.default_rng(seed))
+        assert unnamed.boxes == pytest.approx(scene.boxes)
+        assert not unnamed.labels.any()
+        for box, label in zip(scene.boxes, scene.labels, strict=True):
+            x, y = ((box[:2] + box[2:]) / 2 * scene.image.size).astype(int)
+            if len(scene.boxes) == 1:
+                assert int(np.argmax(scene.image.getpixel((int(x), int(y))))) == label
+
+
+def test_groceries_are_read_by_department(tmp_path):
     folder = tmp_path / "grocery-store"
     folder.mkdir()
-    Image.new("RGB", (40, 40), RED).save(folder / "red.png")
-    Image.new("RGB", (40, 40), BLUE).save(folder / "blue.png")
-    photo = Image.new("RGB", (80, 80), BLUE)
-    photo.paste(RED, (0, 0, 40, 40))
-    photo.save(folder / "photo.png")
+    plain(RED).save(folder / "red.png")
+    with_corner(RED, BLUE).save(folder / "photo.png")
     with (folder / "metadata.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "split", "kind", "product", "department", "category"])
-        rows.writerow(["red.png", "gallery", "iconic", "red", "d", "c"])
-        rows.writerow(["blue.png", "gallery", "iconic", "blue", "d", "c"])
-        rows.writerow(["photo.png", "val", "natural", "red", "d", "c"])
-    return tmp_path
-
-
-def test_a_box_finds_what_the_whole_photo_does_not(data):
-    table = box_policies(
-        lambda image: Box(0.0, 0.0, 0.5, 0.5) if image.width == 80 else None, mean_colour, SPEC, data
-    )
-    assert table["photos with a box"] == 1.0
-    assert table["catalogue with a box"] == 0.0
-    assert table["100% whole, catalogue whole"] == 0.0
-    assert table["0% whole, catalogue whole"] == 1.0
-    assert table["better of whole and box, catalogue both"] == 1.0
-
-
-def test_without_boxes_every_policy_is_the_whole_photo(data):
-    table = box_policies(lambda image: None, mean_colour, SPEC, data)
-    recalls = {value for name, value in table.items() if "whole" in name}
-    assert table["photos with a box"] == 0.0
-    assert recalls == {0.0}
+        rows.writerow(["red.png", "gallery", "iconic", "red", "Fruit", "c"])
+        rows.writerow(["photo.png", "val", "natural", "red", "Fruit", "c"])
+    found = grocery_photos(tmp_path)
+    assert [(p.products, p.group, p.truth) for p in found.photos] == [(frozenset(["red"]), "Fruit", None)]
+    assert len(found.catalogue) == 1

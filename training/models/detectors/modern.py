@@ -45,7 +45,7 @@ class Modern(Network):
         self.backbone = Lite0Backbone(pretrained=pretrained, frozen_stages=shape.frozen_stages)
         self.pyramid = Pyramid(self.backbone.channels, shape.width)
         self.towers = nn.ModuleList(
-            nn.Sequential(separable(shape.width, shape.width), separable(shape.width, shape.width, kernel=3))
+            nn.Sequential(separable(shape.width, shape.width), separable(shape.width, shape.width))
             for _ in STRIDES
         )
         log_odds = -math.log((1 - PRIOR) / PRIOR)
