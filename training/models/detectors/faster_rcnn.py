@@ -58,7 +58,7 @@ class FasterRcnn(Network):
         super().__init__(size, classes)
         self.shape = shape
         self.map = SharedMap(shape.width, frozen_stages=shape.frozen_stages, pretrained=pretrained)
-        self.look = separable(shape.width, shape.width, kernel=3)
+        self.look = separable(shape.width, shape.width)
         anchors = tuple((scale, ratio) for scale in shape.scales for ratio in RATIOS)
         self.proposer = AnchorHead([shape.width], [AnchorLevel(size // STRIDE, anchors)], classes=1)
         self.exported = min(shape.exported, len(self.proposer.anchors))

@@ -54,9 +54,7 @@ class Yolo(Network):
         self.boxes = shape.boxes
         self.backbone = Lite0Backbone(pretrained=pretrained, frozen_stages=shape.frozen_stages)
         widths = [self.backbone.channels[-1], *[shape.width] * shape.layers]
-        self.tower = nn.Sequential(
-            *(separable(inputs, outputs, kernel=3) for inputs, outputs in pairwise(widths))
-        )
+        self.tower = nn.Sequential(*(separable(inputs, outputs) for inputs, outputs in pairwise(widths)))
         self.heads = _head(shape.width, shape.boxes, classes)
         y, x = torch.meshgrid(torch.arange(self.cells), torch.arange(self.cells), indexing="ij")
         corners = torch.stack([x, y], dim=2).reshape(-1, 1, 2).float()
