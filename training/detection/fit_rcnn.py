@@ -118,7 +118,7 @@ def _described(network: Rcnn, batches: Iterable[Batch]) -> Iterator[Described]:
 @torch.no_grad()
 def _features(network: Rcnn, picture: Tensor, boxes: Tensor) -> Rows:
     """(1, 3, S, S) and boxes (R, 4) -> (R, 1280)."""
-    parts = [network.describe(picture, rows[None]) for rows in boxes.split(SEEN_AT_ONCE)]
+    parts = [network.describe(picture, rows[None]) for rows in torch.split(boxes, SEEN_AT_ONCE)]
     described: Rows = torch.cat(parts).cpu().numpy()
     return described
 

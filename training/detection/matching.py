@@ -32,18 +32,19 @@ def match(
     An anchor fires from an IoU of `positive`; from `negative` up to there it is not judged.
 
     Anchors mostly inside an `ignored` region (M, 4) are not judged, save those mostly inside a box: a part of
-    a known product is not a product.
+    a known product is not a product. Of an anchor that reaches out of the picture, what is inside counts.
     """
     target = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
     chosen = torch.zeros_like(target)
     in_box = torch.zeros_like(target, dtype=torch.bool)
+    visible = anchors.clamp(0.0, 1.0)
     if len(boxes):
-        overlap, covered = iou_and_cover(anchors, boxes)
+        overlap = iou_and_cover(anchors, boxes)[0]
         best, chosen = overlap.max(dim=1)
         target[best >= negative] = -1
-        in_box = covered.max(dim=1).values >= COVERED
+        in_box = iou_and_cover(visible, boxes)[1].max(dim=1).values >= COVERED
     if len(ignored):
-        in_ignored = iou_and_cover(anchors, ignored)[1].max(dim=1).values >= COVERED
+        in_ignored = iou_and_cover(visible, ignored)[1].max(dim=1).values >= COVERED
         target[in_ignored & ~in_box] = -1
     if len(boxes):
         target[best >= positive] = 1

@@ -45,7 +45,8 @@ def selective_search(pixels: Pixels) -> Boxes:
     rows = rows[rows[:, 2:].min(axis=1) >= LEAST * SIDE]
     # OpenCV's own order is random.
     rows = rows[np.argsort(-rows[:, 2] * rows[:, 3], kind="stable")][:MOST]
-    return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:]], axis=1).astype(np.float32) / SIDE
+    corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:]], axis=1)
+    return (corners / SIDE).astype(np.float32)
 
 
 def proposed(tensor: NDArray[np.float32]) -> Boxes:

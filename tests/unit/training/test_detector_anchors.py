@@ -112,18 +112,13 @@ def test_matching_equals_the_rule_told_anchor_by_anchor(priors, truth, ignored, 
     for column in range(len(truth)):
         favourites[int(ious[:, column].argmax())] = column  # a later box takes a shared favourite
     for row, anchor in enumerate(priors.tolist()):
-        pairs = [overlap_of(anchor, box) for box in truth.tolist()]
-        best = max((iou for iou, _ in pairs), default=0.0)
-        near_a_threshold = any(
-            abs(value - edge) < 1e-4
-            for value, edge in [
-                (best, positive),
-                (best, negative),
-                *((cover, COVERED) for _, cover in pairs),
-                *((overlap_of(anchor, region)[1], COVERED) for region in ignored.tolist()),
-            ]
+        best = max((overlap_of(anchor, box)[0] for box in truth.tolist()), default=0.0)
+        visible = [min(value, 1.0) for value in anchor]
+        of_boxes, of_regions = (
+            [overlap_of(visible, region)[1] for region in regions.tolist()] for regions in (truth, ignored)
         )
-        if near_a_threshold:
+        edges = [(best, positive), (best, negative), *((cover, COVERED) for cover in of_boxes + of_regions)]
+        if any(abs(value - edge) < 1e-4 for value, edge in edges):
             continue  # float32 and float64 may disagree there
         if row in favourites:
             expected = 1
@@ -134,6 +129,6 @@ def test_matching_equals_the_rule_told_anchor_by_anchor(priors, truth, ignored, 
         elif best >= negative:
             expected = -1
         else:
-            in_region = any(overlap_of(anchor, region)[1] >= COVERED for region in ignored.tolist())
-            expected = -1 if in_region and not any(cover >= COVERED for _, cover in pairs) else 0
+            ignorable = any(cover >= COVERED for cover in of_regions)
+            expected = -1 if ignorable and not any(cover >= COVERED for cover in of_boxes) else 0
         assert matched.target[row] == expected

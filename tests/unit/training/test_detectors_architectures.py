@@ -17,9 +17,9 @@ TRAINED = ["modern", "dsod", "ssd", "yolo", "faster_rcnn", "fast_rcnn"]
 SIZE = 96
 
 
-def built(architecture):
+def built(architecture, size=SIZE):
     torch.manual_seed(0)
-    network = Model(architecture=architecture, size=SIZE).build(3)
+    network = Model(architecture=architecture, size=size).build(3)
     if isinstance(network, Rcnn):
         torch.nn.init.normal_(network.svms.weight, std=0.1)
         torch.nn.init.normal_(network.regressions.weight, std=0.1)
@@ -30,15 +30,15 @@ def built(architecture):
 def test_a_few_steps_on_one_batch_lower_the_loss(architecture):
     network = built(architecture).train()
     pictures, targets = two_pictures(SIZE)
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
     history = []
-    for _ in range(12):
+    for _ in range(18):
         loss = sum(network.losses(pictures, targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         history.append(loss.item())
-    assert np.mean(history[-2:]) < 0.7 * history[0]
+    assert np.mean(history[-2:]) < 0.5 * history[0]
 
 
 @pytest.mark.parametrize("architecture", [*TRAINED, "rcnn"])
@@ -66,8 +66,8 @@ def test_the_exported_graph_gives_what_torch_gives(architecture, tmp_path):
 
 @pytest.mark.parametrize("architecture", TRAINED)
 def test_where_all_is_ignored_there_is_no_loss(architecture):
-    network = built(architecture).train()
-    pictures = two_pictures(SIZE)[0]
+    network = built(architecture, 128).train()  # whole cells of all strides: no point lies on the edge
+    pictures = two_pictures(128)[0]
     everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     proposals = random_boxes(20, torch.Generator().manual_seed(0))
     targets = [Targets(NO_BOXES, NO_LABELS, everything, proposals)] * 2

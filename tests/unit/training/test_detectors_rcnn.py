@@ -32,7 +32,7 @@ def test_mining_takes_in_the_negatives_that_are_hard():
 
 
 def test_what_is_shown_has_context_and_the_mean_colour_outside():
-    network = Rcnn(64, 2, RcnnShape(crop=32, context=0.5), pretrained=False)
+    network = Rcnn(64, 2, RcnnShape(crop=32, context=0.5), pretrained=False).eval()
     seen = []
     network.network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     network.describe(torch.ones(1, 3, 64, 64), torch.tensor([[[0.0, 0.25, 0.5, 0.75]]]))
@@ -56,7 +56,7 @@ def test_a_class_without_examples_never_fires_and_one_in_ignored_regions_has_no_
 
 
 def test_boxes_are_moved_by_the_best_class_s_regression():
-    network = Rcnn(64, 2, SHAPE)
+    network = Rcnn(64, 2, SHAPE).eval()
     network.svms.bias.copy_(torch.tensor([-1.0, 1.0]))
     # The second class's: a tenth of the width to the right.
     network.regressions.bias.copy_(torch.tensor([9.0, 9, 9, 9, 1, 0, 0, 0]))
@@ -80,7 +80,7 @@ def test_train_fits_it_and_leaves_a_run_that_can_be_read(tmp_path):
         taxonomy=tuple(COLOURS),
         development=0.34,
         model=Model(architecture="rcnn", size=96, rcnn=SHAPE),
-        batch=BatchOf(pictures=4, steps=6),
+        batch=BatchOf(pictures=4, steps=3),
         schedule=Schedule(epochs=1),
     )
     out = tmp_path / "run"

@@ -23,7 +23,7 @@ def write_coco(folder: Path, photos: int = 8, side: int = 96) -> None:
     names = list(COLOURS)
     images, annotations = [], []
     for photo in range(photos):
-        pixels = rng.integers(100, 140, (side, side, 3)).astype(np.uint8)
+        pixels = rng.integers(118, 122, (side, side, 3)).astype(np.uint8)
         for half in range(1 + photo % 2):  # the second lies to the right of the first
             category = int(rng.integers(len(names)))
             width, height = rng.integers(24, 40, 2)

@@ -58,16 +58,17 @@ class FasterRcnn(Network):
         super().__init__(size, classes)
         self.shape = shape
         self.map = SharedMap(shape.width, frozen_stages=shape.frozen_stages, pretrained=pretrained)
-        self.look = separable(shape.width, shape.width, kernel=3)
+        self.look = separable(shape.width, shape.width)
         anchors = tuple((scale, ratio) for scale in shape.scales for ratio in RATIOS)
         self.proposer = AnchorHead([shape.width], [AnchorLevel(size // STRIDE, anchors)], classes=1)
+        self.exported = min(shape.exported, len(self.proposer.anchors))
         self.head = RoiHead(shape.width, shape.cells, shape.hidden, classes)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         shared = self.map(pictures)
         logits, offsets = self.proposer([self.look(shared)])
         boxes, sure = self._ranked(logits, offsets)
-        best = sure.topk(min(self.shape.exported, sure.shape[1]), dim=1).indices
+        best = sure.topk(self.exported, dim=1).indices
         return self.head(shared, boxes.gather(1, best[..., None].expand(-1, -1, 4)))  # type: ignore[no-any-return]
 
     def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:

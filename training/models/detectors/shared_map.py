@@ -24,7 +24,7 @@ class SharedMap(nn.Module):
         _, fine, coarse = self.backbone.channels
         self.fine = nn.Sequential(nn.Conv2d(fine, width, 1, bias=False), nn.BatchNorm2d(width))
         self.coarse = nn.Sequential(nn.Conv2d(coarse, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.smooth = separable(width, width, kernel=3)
+        self.smooth = separable(width, width)
 
     def forward(self, pictures: Tensor) -> Tensor:
         _, fine, coarse = self.backbone(pictures)

@@ -54,16 +54,8 @@ class Yolo(Network):
         self.boxes = shape.boxes
         self.backbone = Lite0Backbone(pretrained=pretrained, frozen_stages=shape.frozen_stages)
         widths = [self.backbone.channels[-1], *[shape.width] * shape.layers]
-        self.tower = nn.Sequential(
-            *(separable(inputs, outputs, kernel=3) for inputs, outputs in pairwise(widths))
-        )
-        self.heads = nn.Conv2d(shape.width, 5 * shape.boxes + classes, 1)
-        nn.init.normal_(self.heads.weight, std=0.01)
-        nn.init.zeros_(self.heads.bias)
-        # Boxes begin in the middle of their cell, with a half, a quarter ... of the square's side.
-        for box, bias in enumerate(self.heads.bias.data[: 5 * shape.boxes].view(shape.boxes, 5)):
-            bias[:2] = 0.5
-            bias[2:4] = 0.5 ** ((box + 1) / 2)
+        self.tower = nn.Sequential(*(separable(inputs, outputs) for inputs, outputs in pairwise(widths)))
+        self.heads = _head(shape.width, shape.boxes, classes)
         y, x = torch.meshgrid(torch.arange(self.cells), torch.arange(self.cells), indexing="ij")
         corners = torch.stack([x, y], dim=2).reshape(-1, 1, 2).float()
         self.register_buffer("corners", corners, persistent=False)
@@ -126,6 +118,18 @@ class Yolo(Network):
 
     def float_layers(self) -> tuple[str, ...]:
         return ("heads",)
+
+
+def _head(inputs: int, boxes: int, classes: int) -> nn.Conv2d:
+    """Boxes begin in the middle of their cell, the first half as wide as the square, the next a quarter."""
+    head = nn.Conv2d(inputs, 5 * boxes + classes, 1)
+    nn.init.normal_(head.weight, std=0.01)
+    first = torch.zeros(5 * boxes + classes)
+    for box in range(boxes):
+        side = 0.5 ** (box + 1)
+        first[5 * box : 5 * box + 4] = torch.tensor([0.5, 0.5, side**0.5, side**0.5])
+    head.bias = nn.Parameter(first)
+    return head
 
 
 class Responsible(NamedTuple):
