@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from magpie.bootstrap import Application
 from magpie.errors import FailedPrecondition
+from magpie.geometry import Box
 from magpie.index.compact import CompactEngine
 from magpie.index.redis_engine import RedisEngine
 from magpie.ranking.bundled_configs import path_of, write
@@ -23,6 +25,7 @@ from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
 from magpie.v1.reranking_pb2 import RerankRequest
 from magpie.v1.reranking_pb2_grpc import RerankingServiceStub, add_RerankingServiceServicer_to_server
 from magpie.v1.search_pb2 import Candidate, CandidateList
+from magpie.vision.detector import Detection
 from tests.unit.vision import tiny_models
 
 SPACES = ("identity", "category")
@@ -143,3 +146,16 @@ def test_what_does_not_fit_keeps_the_process_from_starting(bundle: Path, damage:
     damage(bundle)
     with pytest.raises(FailedPrecondition, match=message):
         _ = application(bundle).public_registry
+
+
+@pytest.mark.parametrize(("policy", "boxes"), [("all", 2), ("best", 1), ("whole", 1)])
+def test_photos_are_searched_by_what_the_detector_s_card_says(bundle: Path, policy: str, boxes: int) -> None:
+    rows, scores = np.array([[0, 0, 0.4, 0.4], [0.5, 0.5, 1, 1]]), np.array([[0.9], [0.8]])
+    card = tiny_models.detector(bundle, rows, scores)
+    assert card.detection is not None
+    chosen = replace(card.detection, box_policy=policy, whole_image_share=0.25)  # type: ignore[arg-type]
+    replace(card, detection=chosen).save(bundle / "detector.card.json")
+    policies = application(bundle).first.query_policy
+    found = [Detection(Box(0, 0, 0.4, 0.4), "product", 0.9), Detection(Box(0.5, 0.5, 1, 1), "product", 0.8)]
+    assert len(policies.objects(found)) == boxes
+    assert policies.shares(["product"]) == [0.25]

@@ -19,7 +19,7 @@ test_option = click.option(
     "tests",
     multiple=True,
     metavar="PATH[:SPLIT,...]",
-    help="Photos with boxes in --data: the folder of an annotations.json, or a COCO file. May be repeated.",
+    help="Photos with boxes in --data: a folder or file of COCO, or a folder of VOC. May be repeated.",
 )
 not_products_option = click.option(
     "--not-products", is_flag=True, help="People, animals, vehicles and furniture may be found or not."

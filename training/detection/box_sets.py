@@ -48,6 +48,9 @@ def entry_of(
 
 def read_set(entry: BoxData, root: Path, taxonomy: tuple[str, ...]) -> LabelledSet:
     """Raises InvalidArgument if there is no such photo, or a category that the taxonomy has no place for."""
+    folder = root / entry.data
+    if folder.is_dir() and not (folder / "annotations.json").is_file() and any(folder.rglob("*.xml")):
+        entry = replace(entry, kind="voc")
     if len(taxonomy) == 1:
         entry = replace(entry, classes={})  # all are of the one class, whatever a recipe calls them
     images = annotated(entry, root, taxonomy)

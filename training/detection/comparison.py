@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -50,7 +51,8 @@ class Row:
 def page_part(rows: Sequence[Row], about: str) -> str:
     """What stands between the markers: a line about the set and the machine, and the table."""
     lines = [
-        f"*{about}; {processor()}; times are medians of {RUNS} runs of the network on one photo, float32.*",
+        f"*{about}; {processor()}, load of the machine {os.getloadavg()[0]:.1f}; times are medians of at "
+        f"most {RUNS} runs of the float32 network on one photo, with its proposals where it needs them.*",
         "",
         _line(HEADINGS),
         _line(["---"] + ["---:"] * (len(HEADINGS) - 1)),

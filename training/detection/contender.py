@@ -10,14 +10,13 @@ from magpie.errors import InvalidArgument
 from magpie.vision.bundle import MANIFEST, Bundle
 from magpie.vision.detector import Detector, detection_spec
 from magpie.vision.model_card import ModelCard
+from training.detection.export import export_graph
 from training.detection.measure import Detect, by_teacher, class_agnostic, served
 from training.detection.recipe import DetectionRecipe
 from training.detection.runs import RECIPE, is_of_detector, onnx_run, recipe_of, trained_network
 from training.detection.teacher import Teacher
-from training.quantize import export_onnx
 
 ANY = ("product",)  # the taxonomy of a detector that is asked for places alone
-OUTPUTS = ("boxes", "scores")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _of_run(folder: Path) -> Contender:
     recipe = recipe_of(folder)
     with TemporaryDirectory() as scratch:
         model = Path(scratch) / "detector.onnx"
-        export_onnx(trained_network(folder), model, recipe.model.input, OUTPUTS)
+        export_graph(trained_network(folder), model, recipe.model.input)
         run = onnx_run(model)
     return Contender(
         folder.name, recipe.taxonomy, served(run, recipe.model.input, recipe.taxonomy), recipe=recipe

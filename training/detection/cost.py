@@ -14,12 +14,18 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from magpie.vision.model_card import InputSpec
+from magpie.vision.preprocess import Letterbox, to_tensor
 from training.detection.contract import Network
+from training.detection.export import export_graph
+from training.detection.measure import drawn_scenes
+from training.detection.proposals import PROPOSALS, proposed
 from training.detection.runs import recipe_of, trained_network
 from training.detection.training_time import minutes
-from training.quantize import export_onnx
+from training.quantize import Tensor
 
 RUNS, WARM_UP = 30, 5  # of which the median is taken; before which as many are not counted
+PATIENCE = 30.0  # s
 
 
 @dataclass(frozen=True)
@@ -40,46 +46,54 @@ def cost_of_run(run_dir: Path, threads: tuple[int, ...] = (1, 2), runs: int = RU
     network = trained_network(run_dir)
     with TemporaryDirectory() as scratch:
         model = Path(scratch) / "detector.onnx"
-        export_onnx(network, model, recipe.model.input, ("boxes", "scores"))
+        export_graph(network, model, recipe.model.input)
         size = model.stat().st_size
-        ms = {count: milliseconds(model, count, recipe.model.size, runs) for count in threads}
+        tensor = sample(recipe.model.input)
+        ms = {count: milliseconds(model, count, tensor, runs) for count in threads}
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(parameters, gflops(network), size, ms, steps(run_dir), minutes(run_dir))
+    return Cost(parameters, gflops(network, tensor), size, ms, steps(run_dir), minutes(run_dir))
 
 
 def cost_of_onnx(model: Path, threads: tuple[int, ...] = (1, 2), runs: int = RUNS) -> Cost:
-    """Of a file whose input has a fixed size."""
+    """Of a file whose input has a fixed size, (1, 3, S, S) or (1, S, S, 3)."""
     graph = onnx.load(str(model)).graph
     parameters = sum(int(np.prod(weight.dims)) for weight in graph.initializer)
-    side = graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    size = model.stat().st_size
-    ms = {count: milliseconds(model, count, side, runs) for count in threads}
-    return Cost(parameters, None, size, ms)
+    shape = [side.dim_value or 1 for side in graph.input[0].type.tensor_type.shape.dim]
+    tensor = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    ms = {count: milliseconds(model, count, tensor, runs) for count in threads}
+    return Cost(parameters, None, model.stat().st_size, ms)
 
 
-def gflops(network: Network) -> float:
-    """Counted while it runs on one picture of its size."""
+def sample(spec: InputSpec) -> Tensor:
+    """(1, 3, size, size): a drawn scene, so that proposals are as many as in a picture of something."""
+    return to_tensor(Letterbox(spec.size, spec.fill)(drawn_scenes(1)[0].image)[None], spec)
+
+
+def gflops(network: Network, tensor: Tensor) -> float:
+    """Counted while it runs on a picture (1, 3, size, size)."""
+    where = [torch.from_numpy(proposed(tensor))] if network.needs_proposals else []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, network.size, network.size))
+        network(torch.from_numpy(tensor), *where)
     return float(counter.get_total_flops()) / 1e9
 
 
-def milliseconds(model: Path, threads: int, size: int, runs: int = RUNS) -> float:
-    """Median time of one picture of `size` x `size` px, in the layout that the model wants."""
+def milliseconds(model: Path, threads: int, tensor: Tensor, runs: int = RUNS) -> float:
+    """Median time of one picture; proposals included where the model needs them.
+
+    A model so slow that `runs` of it take longer than PATIENCE runs less often, three times at least.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0]
-    channels_last = wanted.shape[-1] == 3
-    shape = (1, size, size, 3) if channels_last else (1, 3, size, size)
-    feed = {wanted.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
-    times = []
-    for _ in range(WARM_UP + runs):
+    name, *more = (entry.name for entry in session.get_inputs())
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 3 or (len(times) < WARM_UP + runs and time.perf_counter() - began < PATIENCE):
         started = time.perf_counter()
-        session.run(None, feed)
+        session.run(None, {name: tensor, **({PROPOSALS: proposed(tensor)} if PROPOSALS in more else {})})
         times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times[WARM_UP:]))
+    return 1000 * float(np.median(times[min(WARM_UP, len(times) - 2) :]))
 
 
 def steps(run_dir: Path) -> int | None:

@@ -18,7 +18,8 @@ from tests.unit.vision import tiny_models
 from training.commands.compare_detectors import command
 from training.detection.comparison import BEGIN, END, Row, page_part, write_between
 from training.detection.contract import Network
-from training.detection.cost import Cost, cost_of_onnx, gflops, steps
+from training.detection.cost import Cost, cost_of_onnx, gflops, milliseconds, sample, steps
+from training.detection.export import export_graph
 from training.detection.recipe import BoxData, DetectionRecipe, Model
 from training.detection.runs import save_recipe
 from training.detection.training_time import TrainingTime, minutes
@@ -134,7 +135,25 @@ class OneConvolution(Network):
 
 
 def test_the_arithmetic_of_one_convolution() -> None:
-    assert gflops(OneConvolution()) == pytest.approx(2 * 8 * 8 * 5 * 3 * 3 * 3 / 1e9)
+    tensor = np.zeros((1, 3, 8, 8), np.float32)
+    assert gflops(OneConvolution(), tensor) == pytest.approx(2 * 8 * 8 * 5 * 3 * 3 * 3 / 1e9)
+
+
+def test_a_slow_model_is_timed_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.detector(tmp_path, np.zeros((4, 4)), np.zeros((4, 2)))
+    monkeypatch.setattr("training.detection.cost.PATIENCE", 0.0)
+    tensor = np.zeros((1, 3, 32, 32), np.float32)
+    assert milliseconds(tmp_path / "detector.onnx", 1, tensor, runs=10**9) > 0
+
+
+def test_a_network_that_needs_proposals_is_counted_and_timed_with_them(tmp_path: Path) -> None:
+    taxonomy = ("jar", "tin")
+    recipe = DetectionRecipe(taxonomy=taxonomy, model=Model("fast_rcnn", 64))
+    network = recipe.model.build(2, pretrained=False).eval()
+    tensor = sample(recipe.model.input)
+    assert gflops(network, tensor) > 0
+    export_graph(network, tmp_path / "detector.onnx", recipe.model.input)
+    assert milliseconds(tmp_path / "detector.onnx", 1, tensor, runs=1) > 0
 
 
 def test_the_cost_of_a_file_alone(tmp_path: Path) -> None:

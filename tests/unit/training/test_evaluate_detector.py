@@ -175,6 +175,19 @@ def test_a_run_whose_classes_are_mapped_is_judged_by_its_own_mapping() -> None:
     assert entry_of("others", not_products=True, recipe=recipe) == BoxData("others", not_products=True)
 
 
+def test_a_folder_of_voc_files_is_read_as_such(data: Path, card: Path) -> None:
+    folder = data / "voc"
+    folder.mkdir()
+    Image.new("RGB", (100, 100), GREY).save(folder / "0.png")
+    box = "<bndbox><xmin>11</xmin><ymin>11</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
+    (folder / "0.xml").write_text(
+        "<annotation><filename>0.png</filename><size><width>100</width><height>100</height></size>"
+        f"<object><name>jar</name>{box}</object></annotation>"
+    )
+    content = figures(card, "--data", data, "--test", "voc")
+    assert content["sets"]["voc"]["detectors"]["tiny-detector 1"]["by class"]["jar"]["recall@100"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
