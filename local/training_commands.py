@@ -16,9 +16,11 @@ COMMANDS = {
     "train": "Train models: the embedder, a customer's ranking.",
     "sweep": "Search for better numbers in a recipe.",
     "report-data": "What is in a data set, before training on it.",
+    "boxes": "Annotations of boxes: what is wrong, what is missing, Label Studio.",
     "export": "A trained run as a bundle: models, codes, calibration.",
     "evaluate-model": "Measure a bundle; an HTML report.",
     "evaluate-detector": "Measure a detector on photos with boxes; its errors as pictures.",
+    "compare-detectors": "Detectors beside each other: a table for a page.",
     "compare": "Is one bundle better than another?",
     "release": "Put a bundle in the place of another, if it is not worse.",
 }

@@ -22,6 +22,7 @@ from training.commands.box_options import (
     teacher_option,
     test_option,
 )
+from training.commands.box_search import as_plain_search, embedder_option, print_search, search, search_option
 from training.commands.options import (
     examples,
     json_option,
@@ -33,7 +34,7 @@ from training.commands.options import (
 from training.detection.box_sets import LabelledSet, drawn_set, entry_of, read_set
 from training.detection.contender import ANY, Contender, contender, of_teacher
 from training.detection.evaluate import SetResult, evaluate
-from training.detection.failures import MEANING
+from training.detection.failures import MEANING, counts
 from training.detection.report import PAGE, Heading, write_report
 from training.progress import progress
 
@@ -44,6 +45,7 @@ from training.progress import progress
         "magpie evaluate-detector bundles/default --data photos --test coco-open-det:val2017 --not-products",
         "magpie evaluate-detector .training/runs/cards --data photos --test cards:test --out report",
         "magpie evaluate-detector bundles/default --drawn 100 --teacher teacher.onnx --json",
+        "magpie evaluate-detector bundles/default --data photos --search groceries --search drawn",
     ),
 )
 @click.argument("detector", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE|CARD|RUN")
@@ -54,6 +56,8 @@ from training.progress import progress
 @ignore_option
 @class_agnostic_option
 @teacher_option
+@search_option
+@embedder_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of an HTML report.")
 @json_option
 def command(
@@ -65,6 +69,8 @@ def command(
     ignored: tuple[str, ...],
     class_agnostic: bool,
     teacher: Path | None,
+    shops: tuple[str, ...],
+    embedder: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -74,16 +80,20 @@ def command(
     score it is reached from; the errors by kind; and the time of a photo on one thread. A detector of the one
     class `product` is judged by places alone, others by class name too. With --out the errors are drawn, the
     worst first, on a page for each set.
+
+    With --search also what the boxes do to search: recall@1 by the whole image, the boxes and mixtures of
+    them, and by true boxes in drawn scenes. Which of them a detector's card should name (`box_policy`,
+    `whole_image_share`) is chosen on grocery photos that are not reported on.
     """
-    if not tests and not drawn:
-        raise click.UsageError("name photos with boxes: --test PATH[:SPLIT,...], or --drawn COUNT")
+    if not (tests or drawn or shops):
+        raise click.UsageError("say on what: --test PATH[:SPLIT,...], --drawn COUNT or --search SHOP")
     own = contender(detector)
     if class_agnostic or teacher:
         own = own.class_agnostic()
     if drawn and own.names_classes:
         raise click.UsageError("drawn scenes have no classes: --drawn needs --class-agnostic")
-    if tests and data is None:
-        raise click.UsageError("--test needs --data FOLDER (or MAGPIE_DATA)")
+    if (tests or "groceries" in shops) and data is None:
+        raise click.UsageError("needs --data FOLDER (or MAGPIE_DATA)")
     sets = [
         read_set(
             entry_of(text, not_products=not_products, ignored=ignored, recipe=own.recipe),
@@ -94,13 +104,15 @@ def command(
     ]
     sets += [drawn_set(drawn)] if drawn else []
     results = measure([own, *([of_teacher(teacher)] if teacher else [])], sets)
-    content = as_plain(own, results)
-    if out is not None:
+    searches = search(own, embedder or detector, shops, data or Path()) if shops else []
+    content = as_plain(own, results) | ({"search": as_plain_search(searches)} if shops else {})
+    if out is not None and results:
         _write(own, results, content, out)
     if as_json:
         print_json(content)
     else:
         _print_tables(results)
+        print_search(searches)
 
 
 def measure(detectors: Sequence[Contender], sets: Sequence[LabelledSet]) -> list[SetResult]:
@@ -142,35 +154,31 @@ def _write(own: Contender, results: Sequence[SetResult], content: dict[str, Any]
 
 
 def _print_tables(results: Sequence[SetResult]) -> None:
-    summary = Table(
-        *("set", "detector", "photos", "boxes"),
-        *results[0].figures.summary(),
-        "best F1",
-        "from",
-        "ms",
-        box=None,
-    )
-    sizes = Table("AP, recall@100 by size", "detector", *results[0].figures.by_size, box=None)
-    errors = Table("errors", "detector", "from", *MEANING, box=None)
-    for result in results:
-        title = (result.set.name, result.detector)
-        summary.add_row(
-            *title,
-            *(str(len(result.set.images)), str(result.set.boxes)),
-            *map(number, result.figures.summary().values()),
-            *(number(result.best_f1), f"{result.best_from:.2f}", f"{result.milliseconds:.1f}"),
-        )
-        sizes.add_row(
-            *title,
-            *(f"{number(one['AP'])} {number(one['recall@100'])}" for one in result.figures.by_size.values()),
-        )
-        of_kind = result.summary()["failures"]
-        errors.add_row(*title, f"{result.shown_from:.2f}", *(str(of_kind[kind]) for kind in MEANING))
-    for table in (summary, sizes, errors):
-        table_console.print(table)
-    for result in results:
-        if len(result.set.taxonomy) > 1:
-            classes = Table(f"{result.set.name} by class", "AP", "AP50", "recall@100", box=None)
-            for name, values in result.figures.by_class.items():
-                classes.add_row(name, *map(number, values.values()))
-            table_console.print(classes)
+    for name in dict.fromkeys(result.set.name for result in results):
+        of_set = [result for result in results if result.set.name == name]
+        photos = of_set[0].set
+        line = f"{name}: {len(photos.images)} photos, {photos.boxes} boxes"
+        table_console.print(line, style="bold", highlight=False)
+        summary = Table("detector", *of_set[0].figures.summary(), "best F1", "from", "ms", box=None)
+        sizes = Table("AP, recall@100", *of_set[0].figures.by_size, box=None)
+        errors = Table("errors", *MEANING, "from", box=None)
+        for result in of_set:
+            summary.add_row(
+                result.detector,
+                *map(number, result.figures.summary().values()),
+                *(number(result.best_f1), f"{result.best_from:.2f}", f"{result.milliseconds:.1f}"),
+            )
+            sizes.add_row(
+                result.detector,
+                *(f"{number(v['AP'])} {number(v['recall@100'])}" for v in result.figures.by_size.values()),
+            )
+            of_kind = counts(result.failures).values()
+            errors.add_row(result.detector, *map(str, of_kind), f"{result.shown_from:.2f}")
+        tables = [summary, sizes, errors]
+        for result in of_set:
+            if len(photos.taxonomy) > 1:
+                tables.append(Table(result.detector, "AP", "AP50", "recall@100", box=None))
+                for label, values in result.figures.by_class.items():
+                    tables[-1].add_row(label, *map(number, values.values()))
+        for table in tables:
+            table_console.print(table)

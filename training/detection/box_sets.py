@@ -48,6 +48,8 @@ def entry_of(
 
 def read_set(entry: BoxData, root: Path, taxonomy: tuple[str, ...]) -> LabelledSet:
     """Raises InvalidArgument if there is no such photo, or a category that the taxonomy has no place for."""
+    if len(taxonomy) == 1:
+        entry = replace(entry, classes={})  # all are of the one class, whatever a recipe calls them
     images = annotated(entry, root, taxonomy)
     if not images:
         splits = f" of {', '.join(entry.splits)}" if entry.splits else ""

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from magpie.errors import InvalidArgument
 from magpie.vision.bundle import MANIFEST, Bundle
-from magpie.vision.detector import detection_spec
+from magpie.vision.detector import Detector, detection_spec
 from magpie.vision.model_card import ModelCard
 from training.detection.measure import Detect, by_teacher, class_agnostic, served
 from training.detection.recipe import DetectionRecipe
@@ -29,6 +29,7 @@ class Contender:
     detect: Detect
     shown_from: float | None = None  # the card's score threshold; None: that of the best F1
     recipe: DetectionRecipe | None = None  # of a run
+    serving: Detector | None = None  # as a search runs it, with its card's suppression; None: it has no card
 
     @property
     def names_classes(self) -> bool:
@@ -69,7 +70,8 @@ def of_teacher(model: Path) -> Contender:
 def _of_card(title: str, card: ModelCard, folder: Path) -> Contender:
     spec = detection_spec(card)
     detect = served(onnx_run(card.verified_model(folder)), card.input, spec.taxonomy)
-    return Contender(title, spec.taxonomy, detect, spec.score_threshold)
+    serving = Detector(card, folder, threads=1)
+    return Contender(title, spec.taxonomy, detect, spec.score_threshold, serving=serving)
 
 
 def _of_run(folder: Path) -> Contender:

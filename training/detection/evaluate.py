@@ -43,7 +43,7 @@ class SetResult:
             "by size": self.figures.by_size,
             "failures": {"from score": self.shown_from, **counts(self.failures)},
         }
-        return {key: _plain(value) for key, value in found.items()}
+        return {key: plain(value) for key, value in found.items()}
 
 
 def evaluate(one: Contender, photos: LabelledSet, advance: Callable[[], None] = lambda: None) -> SetResult:
@@ -72,9 +72,10 @@ def _counted(images: Sequence[LabelledImage], advance: Callable[[], None]) -> It
         advance()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON, which knows no NaN: None; other numbers to four digits."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 4)
     return value

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from training.detection.evaluate import SetResult
 from training.detection.failures import MEANING, Failure, Kind
+from training.detection.outlined import ERROR, FOUND, TRUE, Outline, jpeg, outlined
 
-LONGER_SIDE = 288  # px
 SHOWN = 24  # of a kind, on a page
-# Okabe and Ito's colours, told apart by the colour-blind.
-TRUE, FOUND, ERROR = (0, 158, 115), (86, 180, 233), (213, 94, 0)
 
 
 @dataclass(frozen=True)
@@ -50,33 +46,17 @@ def failure_pictures(result: SetResult, shown: int = SHOWN) -> list[KindOfFailur
 
 def drawn(failure: Failure, result: SetResult) -> Image.Image:
     """What is there in TRUE, what was found in FOUND, the error in ERROR and thicker. RGB."""
-    image = result.set.images[failure.photo].image.convert("RGB")
-    scale = LONGER_SIDE / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    pen = ImageDraw.Draw(image)
-
-    def rectangle(box: Sequence[float], colour: tuple[int, int, int], width: int) -> None:
-        corners = (np.array(box) * np.array(size * 2)).round().astype(int)
-        x0, y0 = np.clip(corners[:2], 0, np.array(size) - 1)
-        x1, y1 = np.clip(corners[2:] - 1, (x0, y0), np.array(size) - 1)
-        # A dark line beside keeps the box visible on a ground of its own colour.
-        pen.rectangle((int(x0) - 1, int(y0) - 1, int(x1) + 1, int(y1) + 1), outline=(20, 20, 20))
-        pen.rectangle((int(x0), int(y0), int(x1), int(y1)), outline=colour, width=width)
-
     photo = result.shown[failure.photo]
-    for box in photo.truth:
-        rectangle(box, TRUE, 2)
-    for box in photo.found:
-        rectangle(box, FOUND, 1)
-    rectangle(failure.box, ERROR, 3)
-    return image
+    outlines: list[Outline] = [
+        *((box, TRUE, 2) for box in photo.truth.tolist()),
+        *((box, FOUND, 1) for box in photo.found.tolist()),
+        (failure.box, ERROR, 3),
+    ]
+    return outlined(result.set.images[failure.photo].image, outlines)
 
 
 def _picture(failure: Failure, result: SetResult) -> FailurePicture:
-    buffer = io.BytesIO()
-    drawn(failure, result).save(buffer, "JPEG", quality=80)
-    return FailurePicture(buffer.getvalue(), _words(failure, result), failure.photo)
+    return FailurePicture(jpeg(drawn(failure, result)), _words(failure, result), failure.photo)
 
 
 def _words(failure: Failure, result: SetResult) -> str:

@@ -61,7 +61,7 @@ def _of_photo(photo: Judged, row: int) -> list[Failure]:
     same = photo.labels[:, None] == photo.truth_labels[None, :]
     concerned = set(takes[takes >= 0].tolist())
     result = []
-    for box in np.flatnonzero(takes == WRONG):
+    for box in np.flatnonzero(takes == WRONG).tolist():
         kind, truth = _kind(overlap[box], same[box])
         if kind in ("shifted", "confused"):
             concerned.add(truth)

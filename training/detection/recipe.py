@@ -119,7 +119,7 @@ class DetectionRecipe:
     keep: Keep = field(default_factory=Keep)
     pool: int = 0  # px of the squares that pictures are kept in; 0: the model's size
     batch: Batch = field(default_factory=Batch)
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-4, head_factor=6.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-4, head_factor=6.0, ema=0.99))
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8))
     augment: Augment = field(default_factory=lambda: Augment(fill=FILL))
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: mixed on CUDA, fp32 on a CPU

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from training.detection.coco_metrics import LARGE, SIDE, SMALL
 from training.detection.evaluate import SetResult
-from training.detection.failure_pictures import ERROR, FOUND, TRUE, failure_pictures
+from training.detection.failure_pictures import failure_pictures
 from training.detection.failures import MEANING
+from training.detection.outlined import ERROR, FOUND, TRUE
+from training.detection.pages import environment
 
 PAGE, FIGURES = "report.html", "report.json"
 
@@ -39,29 +36,20 @@ def write_report(
     Failures are those of `heading.detector`; those of others are only counted. Raises OSError.
     """
     out.mkdir(parents=True, exist_ok=True)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["figure"] = lambda value: "" if math.isnan(value) else f"{value:.3f}"
-    environment.filters["jpeg"] = _uri
-    environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
+    pages_of = environment()
     own = [result for result in results if result.detector == heading.detector]
     pages = {result.set.name: f"failures-{slug(result.set.name)}.html" for result in own}
     shared = {"heading": heading, "colours": {"there": TRUE, "found": FOUND, "wrong": ERROR}}
     sizes = (
         f"Every photo counts as {SIDE} px wide and high. Small: under {SMALL} px squared; large: over {LARGE}"
     )
-    page = environment.get_template("report.html.j2").render(
+    page = pages_of.get_template("report.html.j2").render(
         **shared, results=results, pages=pages, meanings=MEANING, sizes=sizes
     )
     (out / PAGE).write_text(page, encoding="utf-8")
     (out / FIGURES).write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for result in own:
-        page = environment.get_template("failures.html.j2").render(
+        page = pages_of.get_template("failures.html.j2").render(
             **shared, result=result, kinds=failure_pictures(result), report=PAGE
         )
         (out / pages[result.set.name]).write_text(page, encoding="utf-8")
@@ -71,7 +59,3 @@ def write_report(
 def slug(name: str) -> str:
     """A name as part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _uri(jpeg: bytes) -> Markup:
-    return Markup(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}")  # noqa: S704 - our own bytes

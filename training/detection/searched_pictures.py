@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from magpie.errors import InvalidArgument
 from magpie.geometry import Boxes
 from magpie.synthesis.products import SHOP_FAMILIES
 from magpie.synthesis.shop_pictures import packshot
@@ -53,11 +54,14 @@ def grocery_photos(root: Path) -> Shop:
 def grocery_development(root: Path, advance: Callable[[], None] = lambda: None) -> Shop:
     """Training photos that the default bundle's embedder was not trained on, to choose by.
 
-    `advance` is called for every photo of the split `train`, since all are compared to divide them.
+    `advance` is called for every photo of the split `train`, since all are compared to divide them. Raises
+    InvalidArgument if none is left.
     """
     recipe = read_recipe(EMBEDDER_RECIPE)
     only = tuple(entry for entry in recipe.data if entry.title == GROCERIES)
     pictures, _ = read_pictures(replace(recipe, data=only, held_out=()), root, advance=advance)
+    if not pictures.development:
+        raise InvalidArgument(GROCERIES, "has too few training photos to keep some to choose by")
     return Shop(f"{GROCERIES} development", _pictures(pictures.development), _grocery_catalogue(root))
 
 

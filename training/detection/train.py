@@ -24,6 +24,7 @@ from training.detection.recipe import DetectionRecipe
 from training.detection.runs import FITTED, recipe_of, save_recipe, torch_run, trained_network
 from training.detection.sources import read_pictures
 from training.detection.task import DetectionTask
+from training.detection.training_time import TrainingTime
 from training.device import Device
 from training.loop import check_run_folder, fit, seed_everything
 from training.models.detectors.rcnn import Rcnn
@@ -72,8 +73,10 @@ def train(
         selective_search if network.needs_proposals else None,
     )
     figures: dict[str, float] = {}
+    taken = TrainingTime(run_dir, str(device), resume=resume)
 
     def measured_by(trained: Network) -> dict[str, float]:
+        taken.save()
         detect = served(torch_run(trained.eval(), device.name), recipe.model.input, recipe.taxonomy)
         figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
         watch(figures)
@@ -106,6 +109,7 @@ def train(
             tracker=tracker,
             after_epoch=(lambda: measured_by(measured.network)) if pictures.development else None,
         )
+    taken.save()
     return figures
 
 

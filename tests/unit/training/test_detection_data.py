@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from magpie.errors import InvalidArgument
 from magpie.synthesis.products import render
 from magpie.vision.preprocess import Letterbox
-from training.datasets import coco_boxes
 from training.datasets.composites import CompositeSource, photographed_cutouts, rendered_cutouts
 from training.detection.augment import Augment, mosaic
 from training.detection.labelled_image import LabelledImage
@@ -116,21 +112,3 @@ def test_composites_are_of_the_given_products_and_depend_on_the_generator_alone(
         assert first.image.tobytes() == again.image.tobytes()
         assert 1 <= len(first.boxes) + len(first.ignored) <= 5
         assert (first.boxes[:, 2:] > first.boxes[:, :2]).all()
-
-
-def test_coco_boxes_become_fractions_by_split(tmp_path):
-    content = {
-        "images": [
-            {"id": 1, "file_name": "a.jpg", "width": 200, "height": 100, "split": "train"},
-            {"id": 2, "file_name": "b.jpg", "width": 50, "height": 50, "split": "test"},
-        ],
-        "annotations": [{"image_id": 1, "category_id": 7, "bbox": [20, 10, 100, 50]}],
-        "categories": [{"id": 7, "name": "cup"}],
-    }
-    (tmp_path / "annotations.json").write_text(json.dumps(content))
-    (photo,) = coco_boxes.read(tmp_path, "train")
-    assert photo.boxes.tolist() == [pytest.approx([0.1, 0.1, 0.6, 0.6])]
-    assert photo.categories == ("cup",)
-    assert [len(p.boxes) for p in coco_boxes.read(tmp_path)] == [1, 0]
-    with pytest.raises(InvalidArgument, match=r"annotations\.json"):
-        coco_boxes.read(tmp_path / "nowhere")

@@ -35,7 +35,7 @@ def test_a_detector_that_grew_answers_as_the_old_one_did(architecture):
     pictures = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         for parameter in old.parameters():  # untrained heads answer alike, whatever they see
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
         before = new(pictures)[0]
         new.take_over(old)
         boxes, scores = old(pictures)

@@ -15,12 +15,15 @@ from PIL import Image
 from magpie.errors import InvalidArgument, MagpieError
 from tests.unit.training import tiny_release
 from tests.unit.vision import tiny_models
+from training.commands.box_search import search
 from training.commands.evaluate_detector import command
 from training.detection.box_sets import entry_of, read_set
-from training.detection.contender import contender
+from training.detection.contender import Contender, contender
 from training.detection.evaluate import evaluate
-from training.detection.failure_pictures import ERROR, drawn, failure_pictures
+from training.detection.failure_pictures import drawn, failure_pictures
+from training.detection.outlined import ERROR
 from training.detection.recipe import BoxData, DetectionRecipe
+from training.detection.retrieval import POLICIES, TRUE
 from training.detection.runs import save_recipe
 
 GREY = (127, 127, 127)  # on which the tiny detector's scores are as given
@@ -201,6 +204,47 @@ def test_a_folder_that_holds_no_detector_is_refused(tmp_path: Path) -> None:
     save_recipe(tmp_path, DetectionRecipe())
     with pytest.raises(MagpieError, match="no checkpoint"):
         contender(tmp_path)
+
+
+def groceries(root: Path) -> None:
+    """Two products with a catalogue picture, 40 training photos and two others each, all of them noise."""
+    folder = root / "grocery-store"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = ["file,split,kind,product,department,category"]
+    for product in ("apple", "milk"):
+        kinds = [("gallery", "iconic"), *[("train", "natural")] * 40, *[("val", "natural")] * 2]
+        for number, (split, kind) in enumerate(kinds):
+            name = f"{product}-{number}.png"
+            Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / name)
+            rows.append(f"{name},{split},{kind},{product},{'Fruit' if product == 'apple' else 'Packages'},c")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_search_is_measured_by_policy_and_one_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.commands.box_search.DRAWN", 2)
+    monkeypatch.setattr("training.detection.searched_pictures.DRAWN_PRODUCTS", 4)
+    bundle = tiny_release.bundle(tmp_path / "bundle")
+    groceries(tmp_path / "data")
+    arguments = (bundle, "--data", tmp_path / "data", "--search", "groceries", "--search", "drawn")
+    content = figures(*arguments)["search"]
+    assert content["chosen"] in POLICIES
+    assert set(content["shops"]) == {"grocery-store development", "grocery-store val", "drawn scenes"}
+    assert set(content["shops"]["grocery-store val"]["recall@1"]["whole image"]["both"]) == {
+        "all", "Fruit", "Packages"
+    }  # fmt: skip
+    assert TRUE in content["shops"]["drawn scenes"]["recall@1"]
+    table = run(*arguments).stdout
+    assert '"box_policy"' in table
+    assert "both: Fruit" in table
+
+
+def test_a_run_has_no_score_to_search_from(tmp_path: Path) -> None:
+    one = Contender("a run", ("product",), lambda image: (BOXES, SCORES, np.zeros(3, np.int64)))
+    with pytest.raises(InvalidArgument, match="magpie export"):
+        search(one, tmp_path, ["drawn"], tmp_path)
 
 
 def test_help_shows_examples() -> None:
