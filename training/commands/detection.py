@@ -18,6 +18,7 @@ from training.commands.recipe_options import (
     threads_option,
 )
 from training.detection.recipe import read_recipe
+from training.detection.runs import FITTED
 from training.detection.train import train
 from training.memory import keep_freed_memory
 
@@ -88,7 +89,7 @@ def command(
     if not data.is_dir():
         raise click.BadParameter(f"there is no folder {data}", param_hint="--data")
     run_dir = out or Path(".training/runs") / path.stem
-    if resume and not (run_dir / "checkpoint.pt").is_file():
+    if resume and not any((run_dir / name).is_file() for name in ("checkpoint.pt", FITTED)):
         tell(f"{run_dir} has no checkpoint yet: beginning")
     torch.set_num_threads(threads)
     keep_freed_memory()

@@ -2,10 +2,12 @@
 
 A picture falls into small regions of like colour (Felzenszwalb and Huttenlocher 2004, IJCV 59); the two most
 alike grow together, again and again, and the box of every region on the way is a proposal. By OpenCV, one
-colour space at two scales, on a small square.
+strategy at two scales, on a small square: on photos of playing cards 98 % of the boxes have a proposal of IoU
+0.5, 88 % one of 0.7, which is the most that a detector can then find.
 
-Training makes them anew of each picture as it is augmented: some 40 ms, a fifth of what a step costs for the
-picture, and no box has to follow a crop, a turn and a mosaic. So they are what the trained detector will get.
+Training makes them anew of each picture as it is augmented. That costs 50 ms, beside 115 ms of a step for the
+picture, on the same core; but no box has to follow a crop, a turn and a mosaic, and they are just what the
+trained detector will get.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from magpie.vision.preprocess import Pixels
 from training.models.backbone import MEAN, SCALE
 
 PROPOSALS = "proposals"  # the second input of a network that needs them
-SIDE = 224  # px of the square that is searched
+SIDE = 192  # px of the square that is searched
 SCALES = (50, 150)  # Felzenszwalb's k: the first regions are the larger, the larger it is
 BLUR = 0.8  # sigma in px, before regions are made
-MOST = 300  # of a picture; a cluttered one has about 280
+MOST = 300  # of a picture; a cluttered one has about 250
 LEAST = 0.03  # fraction of the square; a thinner box shows nothing
 
 # (S, S, 3) uint8 -> boxes (P, 4), fractions of the square; at least one

@@ -22,7 +22,7 @@ class FastRcnnShape:
     """How wide, and what of the backbone learns."""
 
     width: int = 96  # channels of the shared map
-    cells: int = 5  # a proposal is seen as so many by so many; the paper: 7
+    cells: int = 6  # a proposal is seen as so many by so many; the paper: 7
     hidden: int = 256  # values in the head's two layers; the paper: 4096
     frozen_stages: int = 2  # of the backbone's four
 

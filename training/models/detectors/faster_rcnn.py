@@ -44,7 +44,7 @@ class FasterRcnnShape:
     scales: tuple[float, ...] = (0.12, 0.25, 0.5, 0.85)  # sides of the square anchors, fractions
     proposals: int = 100  # while training, after suppression; the paper: 2000
     exported: int = 150  # proposals of the trained network, without suppression
-    cells: int = 5  # a proposal is seen as so many by so many; the paper: 7
+    cells: int = 6  # a proposal is seen as so many by so many; the paper: 7
     hidden: int = 256  # values in the head's two layers; the paper: 4096
     frozen_stages: int = 2  # of the backbone's four
 
