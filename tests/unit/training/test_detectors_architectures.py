@@ -92,9 +92,8 @@ def test_a_detector_of_more_classes_takes_over_what_the_old_one_knew(architectur
     assert torch.allclose(boxes, new_boxes, atol=1e-5)
     if architecture == "yolo":
         assert torch.allclose(scores, new_scores[:, :, :3], atol=1e-5)
-    else:  # a softmax over more classes keeps the ratios of the old ones
-        assert torch.allclose(shares(scores), shares(new_scores[:, :, :3]), atol=1e-4)
-
-
-def shares(scores):
-    return scores / scores.sum(dim=2, keepdim=True)
+    else:  # but for the new classes, the softmax is what it was, nothing included
+        nothing, new_nothing = (1 - rows.sum(dim=2, keepdim=True) for rows in (scores, new_scores))
+        left = torch.cat([new_scores[:, :, :3], new_nothing], dim=2)
+        expected = torch.cat([scores, nothing], dim=2)
+        assert torch.allclose(left, expected * left.sum(dim=2, keepdim=True), atol=1e-5)
