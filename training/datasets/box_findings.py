@@ -57,7 +57,7 @@ class BoxFindings:
     @property
     def counts(self) -> dict[str, int]:
         """Kind -> how often, in the order of OUTCOMES."""
-        counted = Counter(finding.kind for finding in self.found)
+        counted: Counter[str] = Counter(finding.kind for finding in self.found)
         return {kind: counted[kind] for kind in OUTCOMES if kind in counted}
 
     def summary(self) -> str:

@@ -80,8 +80,8 @@ def mosaic(rng: np.random.Generator, scenes: Sequence[Scene], size: int) -> Scen
         scaled = np.asarray(Image.fromarray(scene.pixels).resize((side, side), Image.Resampling.BILINEAR))
         left, top = rng.integers(0, side - (x1 - x0) + 1), rng.integers(0, side - (y1 - y0) + 1)
         pixels[y0:y1, x0:x1] = scaled[top : top + y1 - y0, left : left + x1 - x0]
-        frame = np.array([left, top, left, top], np.float32) / side
-        share = np.array([x1 - x0, y1 - y0] * 2, np.float32) / side
+        frame = np.array([left, top, left, top], np.float32) / np.float32(side)
+        share = np.array([x1 - x0, y1 - y0] * 2, np.float32) / np.float32(side)
         part = cut(
             Scene(scene.pixels, (scene.boxes - frame) / share, scene.labels, (scene.ignored - frame) / share)
         )

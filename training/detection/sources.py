@@ -59,7 +59,8 @@ def read_pictures(recipe: DetectionRecipe, root: Path, teacher: Path | None, cac
             "data", "the recipe names no data: add [[data]] with data = FOLDER and its kind"
         )
     letterbox = Letterbox(recipe.pool or recipe.model.size, recipe.model.input.fill)
-    pools, development, findings = [], [], {}
+    pools, development = [], []
+    findings: dict[str, BoxFindings] = {}
     for entry in recipe.data:
         found = findings.setdefault(entry.title, BoxFindings())
         kept, learnt = _divided(entry, recipe, root, found)

@@ -56,7 +56,7 @@ class Suite:
     def load(cls, path: Path) -> Suite:
         """Raises InvalidArgument naming the key that is wrong."""
         suite = recipe_file.read(cls, path)
-        names = [entry.name for entry in (*suite.set, *suite.boxes)]
+        names = [*(entry.name for entry in suite.set), *(entry.name for entry in suite.boxes)]
         if not suite.set or len(set(names)) != len(names):
             raise InvalidArgument(str(path), "needs sets, each with a name of its own")
         return suite

@@ -44,7 +44,8 @@ class DenseLayer(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, super().forward(x)], dim=1)
+        added: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return torch.cat([x, added], dim=1)
 
 
 class HandDown(nn.Module):
@@ -75,7 +76,7 @@ class Dsod(AnchorNetwork):
         channels = 2 * first
         blocks = []
         for count in shape.layers:
-            block = []
+            block: list[nn.Module] = []
             for _ in range(count):
                 block.append(DenseLayer(channels, shape.growth, shape.bottleneck))
                 channels += shape.growth
