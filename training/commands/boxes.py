@@ -6,14 +6,17 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import click
 from rich.table import Table
 
 from magpie.errors import InvalidArgument
 from training.commands.options import examples, json_option, notes, print_json, table_console, tell
+from training.datasets import coco_boxes
 from training.datasets.box_findings import OUTCOMES, BoxFindings
 from training.datasets.boxed_photo import BoxedPhoto
+from training.datasets.coco_merge import merged
 from training.datasets.label_studio import IGNORED, Prediction, configuration, read_export, task
 from training.detection import completeness_page
 from training.detection.completeness import Suspect, suspects
@@ -58,7 +61,7 @@ iou_option = click.option(
         "magpie boxes report photos/annotations.json",
         "magpie boxes report photos/ --model bundles/default --html suspects.html",
         "magpie boxes tasks photos/ --model bundles/default --out tasks.json",
-        "magpie boxes import export.json --out photos/annotations.json",
+        "magpie boxes import export.json --onto photos/annotations.json --out photos/annotations.json",
     ),
 )
 def command() -> None:
@@ -120,7 +123,7 @@ def report(
                 ],
                 "suspects": [
                     {
-                        "file": photos[one.photo].path.name,
+                        "file": photos[one.photo].name,
                         "box": [round(value, 5) for value in one.box],
                         "label": one.label,
                         "score": round(one.score, 4),
@@ -186,11 +189,10 @@ def tasks(
     rows = list(dict.fromkeys(one.photo for one in found))
     if everything or model is None:
         rows += [row for row in range(len(photos)) if row not in set(rows)]
-    root = path if path.is_dir() else path.parent
     made = [
         task(
             photos[row],
-            _address(image_root, photos[row].path, root),
+            _address(image_root, photos[row].name),
             [Prediction(one.box, one.label, one.score) for one in found if one.photo == row],
             str(model),
         )
@@ -208,16 +210,36 @@ def tasks(
     tell(f"wrote {len(made)} tasks with {len(found)} suspects to {out}, and {out.parent / CONFIGURATION}")
 
 
-@command.command("import", epilog=examples("magpie boxes import export.json --out photos/annotations.json"))
+@command.command(
+    "import",
+    epilog=examples(
+        "magpie boxes import export.json --onto photos/annotations.json --out photos/annotations.json",
+        "magpie boxes import export.json --out photos/annotations.json",
+    ),
+)
 @click.argument("export", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="COCO file.")
+@click.option(
+    "--onto",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="COCO",
+    help="The annotations that there were: photos that the export lacks stay as they are in it.",
+)
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @json_option
-def import_(export: Path, out: Path, force: bool, as_json: bool) -> None:
-    """Turn Label Studio's EXPORT (JSON or JSON-MIN) into the COCO file that training reads."""
-    if out.exists() and not force:
-        raise InvalidArgument("--out", f"{out} is there already: pass --force to replace it")
+def import_(export: Path, out: Path, onto: Path | None, force: bool, as_json: bool) -> None:
+    """Turn Label Studio's EXPORT (JSON or JSON-MIN) into the COCO file that training reads.
+
+    An export of some photos, such as those that were suspected, goes --onto the file with all of them.
+    """
+    if out.exists() and not force and onto != out:
+        raise InvalidArgument(
+            "--out",
+            f"{out} is there already: pass `--onto {out}` to keep its other photos, --force to replace it",
+        )
     imported = read_export(export)
+    if onto is not None:
+        imported.coco = merged(coco_boxes.content(onto), imported.coco)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(imported.coco, indent=2) + "\n")
     counts = {key: len(imported.coco[key]) for key in ("images", "annotations", "categories")}
@@ -258,10 +280,9 @@ def _suspects(
         )
 
 
-def _address(root: str, path: Path, folder: Path) -> str:
-    """Where Label Studio finds a picture, under its place in the folder."""
-    below = path.resolve().relative_to(folder.resolve()).as_posix()
-    return f"{root}{'' if root.endswith(('/', '=')) else '/'}{below}"
+def _address(root: str, name: str) -> str:
+    """Where Label Studio finds a picture: its name under the root, as a URL writes it."""
+    return f"{root}{'' if root.endswith(('/', '=')) else '/'}{quote(name)}"
 
 
 def _print_classes(photos: list[BoxedPhoto], classes: Counter[str]) -> None:

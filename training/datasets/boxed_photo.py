@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from magpie.geometry import Boxes
 from training.datasets.box_findings import BoxFindings
 
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that turn by a quarter
 ROUNDING = 0.5  # px that a box may reach outside by rounding; more is listed
 Corners = tuple[float, float, float, float]  # x0, y0, x1, y1 in px of the size that the annotation names
 
@@ -22,15 +23,17 @@ class BoxedPhoto:
     """A photo and what is in it, as fractions."""
 
     path: Path
+    name: str  # the file as the annotation names it
     boxes: Boxes  # (N, 4)
     categories: tuple[str, ...]  # N
     split: str = ""
     ignored: tuple[Corners, ...] = ()  # fractions: crowds, difficult and unnamed things
+    upright: bool = False  # the boxes are those of the picture turned as its EXIF data say
 
     def load(self) -> Image.Image:
-        """RGB. The boxes belong to the pixels as stored, so no EXIF rotation is applied."""
+        """RGB, as the boxes have it: the pixels as stored, or upright."""
         with Image.open(self.path) as image:
-            return image.convert("RGB")
+            return (ImageOps.exif_transpose(image) if self.upright else image).convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,28 @@ class Annotation:
 
 def photo_of(
     path: Path,
+    name: str,
     size: tuple[float, float],
     annotations: Sequence[Annotation],
     split: str,
     findings: BoxFindings,
 ) -> BoxedPhoto | None:
-    """The photo, its boxes clipped to it; None if its file is missing or cannot be read. `size` in px."""
-    actual = _size_of(path, findings)
-    if actual is None:
+    """The photo, its boxes clipped to it; None if its file is missing or cannot be read. `size` in px.
+
+    A photo that a phone stored turned was annotated upright if the size says so.
+    """
+    sizes = _sizes_of(path, name, findings)
+    if sizes is None:
         return None
+    actual, turned = sizes
     width, height = size
-    if min(size) <= 0:
-        findings.add("other size", path.name, f"the annotation says {width:g} x {height:g} px")
+    upright = turned != actual and (width, height) == turned
+    if min(size) <= 0:  # it names none
         width, height = actual
-    elif (width, height) != actual:
+    elif (width, height) not in (actual, turned):
         findings.add(
             "other size",
-            path.name,
+            name,
             f"is {actual[0]} x {actual[1]} px, the annotation says {width:g} x {height:g}",
         )
     boxes: list[Corners] = []
@@ -76,9 +84,15 @@ def photo_of(
             boxes.append(corners)
             categories.append(annotation.category)
     if not boxes and not ignored:
-        findings.add("picture without boxes", path.name, "nobody annotated anything")
+        findings.add("picture without boxes", name, "nobody annotated anything")
     return BoxedPhoto(
-        path, np.array(boxes, np.float32).reshape(-1, 4), tuple(categories), split, tuple(ignored)
+        path,
+        name,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        tuple(categories),
+        split,
+        tuple(ignored),
+        upright,
     )
 
 
@@ -103,13 +117,16 @@ def _inside(annotation: Annotation, width: float, height: float, findings: BoxFi
     return (clipped[0] / width, clipped[1] / height, clipped[2] / width, clipped[3] / height)
 
 
-def _size_of(path: Path, findings: BoxFindings) -> tuple[int, int] | None:
+def _sizes_of(path: Path, name: str, findings: BoxFindings) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """(width, height) as stored and upright, in px. All of the file is read: a cut one is found here."""
     if not path.is_file():
-        findings.add("missing file", path.name, f"there is no {path}")
+        findings.add("missing file", name, f"there is no {path}")
         return None
     try:
         with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        findings.add("unreadable file", path.name, str(error))
+            image.load()
+            quarter = image.getexif().get(ORIENTATION) in QUARTER_TURNS
+            return image.size, image.size[::-1] if quarter else image.size
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for damaged files
+        findings.add("unreadable file", name, str(error))
         return None

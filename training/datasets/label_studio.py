@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
-
-from PIL import Image
 
 from magpie.tables.problems import BadFile, Problem
 from training.datasets.boxed_photo import BoxedPhoto, Corners
@@ -46,12 +45,11 @@ def configuration(labels: Sequence[str]) -> str:
 
 def task(photo: BoxedPhoto, address: str, predictions: Sequence[Prediction], model: str) -> dict[str, Any]:
     """One task. `address` is where Label Studio finds the picture; `model` names who predicts."""
-    with Image.open(photo.path) as image:
-        size = image.size
+    size = photo.load().size  # as a browser shows it, where the boxes are of the upright picture
     known = [(box, label) for box, label in zip(photo.boxes.tolist(), photo.categories, strict=True)]
     known += [(list(box), IGNORED) for box in photo.ignored]
     made: dict[str, Any] = {
-        "data": {"image": address, "file": photo.path.name, "split": photo.split},
+        "data": {"image": address, "file": photo.name, "split": photo.split},
         "annotations": [{"result": [_region(tuple(box), label, size) for box, label in known]}],
     }
     if predictions:
@@ -103,12 +101,13 @@ class Imported:
 def read_export(path: Path) -> Imported:
     """Label Studio's export as JSON or JSON-MIN -> COCO's form, with split and file names as in the tasks.
 
-    Of several annotations of a photo the last one counts; cancelled ones and photos without any are left out.
-    A rotated box becomes the upright box around it. Raises BadFile if the file is no such export.
+    Of several annotations of a photo the newest counts; cancelled ones and photos without any are left out. A
+    rotated box becomes the upright box around it; one without a label, or with several, is ignored: it may be
+    found or not. Raises BadFile if the file is no such export.
     """
     imported = Imported({"images": [], "categories": [], "annotations": []})
     categories: dict[str, int] = {}
-    for row, entry in enumerate(_entries(path)):
+    for row, entry in enumerate(_newest(_entries(path), imported.notes)):
         file, split = _names(entry)
         where = f"task {entry.get('id', row + 1)} ({file})"
         regions = _regions(entry, where, imported.notes)
@@ -122,10 +121,9 @@ def read_export(path: Path) -> Imported:
             image["split"] = split
         imported.coco["images"].append(image)
         for region in regions:
+            number = len(imported.coco["annotations"]) + 1
             made = _annotation(region, image, categories, where, imported.notes)
-            if made is not None:
-                number = len(imported.coco["annotations"]) + 1
-                imported.coco["annotations"].append({"id": number, **made})
+            imported.coco["annotations"].append({"id": number, **made})
     imported.coco["categories"] = [{"id": number, "name": name} for name, number in categories.items()]
     return imported
 
@@ -148,15 +146,14 @@ def _names(entry: Mapping[str, Any]) -> tuple[str, str]:
     """The picture's file and its split; JSON-MIN has them in the task itself."""
     data = entry.get("data", entry)
     address = str(data.get("image", ""))
-    return str(data.get("file") or address.rpartition("/")[2].rpartition("=")[2]), str(
-        data.get("split") or ""
-    )
+    file = data.get("file") or unquote(address.rpartition("/")[2].rpartition("=")[2])
+    return str(file), str(data.get("split") or "")
 
 
 def _regions(entry: Mapping[str, Any], where: str, notes: list[str]) -> list[dict[str, Any]] | None:
     """None: nobody annotated the task."""
     if "annotations" not in entry and "data" not in entry:  # JSON-MIN
-        return [_flat(region) for region in entry.get(FROM, []) if KIND in region]
+        return _flat(entry.get(FROM) or [], where, notes)
     kept = [one for one in entry.get("annotations", []) if not one.get("was_cancelled")]
     skipped = len(entry.get("annotations", [])) - len(kept)
     if skipped:
@@ -165,21 +162,47 @@ def _regions(entry: Mapping[str, Any], where: str, notes: list[str]) -> list[dic
         notes.append(f"{where}: has no annotation, left out")
         return None
     if len(kept) > 1:
-        notes.append(f"{where}: {len(kept)} annotations, the last one counts")
-    others = [one for one in kept[-1].get("result", []) if one.get("type") != KIND]
+        notes.append(f"{where}: {len(kept)} annotations, the newest counts")
+    newest = max(kept, key=_age)
+    others = [one for one in newest.get("result", []) if one.get("type") != KIND]
     if others:
         notes.append(f"{where}: {len(others)} regions that are no rectangles, left out")
-    rectangles = [one for one in kept[-1].get("result", []) if one.get("type") == KIND]
-    return [_flat({**one, **one["value"]}) for one in rectangles]
+    rectangles = [one for one in newest.get("result", []) if one.get("type") == KIND]
+    return _flat([{**one, **one.get("value", {})} for one in rectangles], where, notes)
 
 
-def _flat(region: Mapping[str, Any]) -> dict[str, Any]:
+def _newest(entries: Sequence[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
+    """JSON-MIN has an entry for each annotation of a task: of those the newest."""
+    of_task: dict[Any, dict[str, Any]] = {}
+    for row, entry in enumerate(entries):
+        key = entry.get("id", f"row {row}")
+        before = of_task.get(key)
+        if before is not None:
+            notes.append(f"task {key} ({_names(entry)[0]}): several annotations, the newest counts")
+        if before is None or _age(entry) >= _age(before):
+            of_task[key] = entry
+    return list(of_task.values())
+
+
+def _age(annotation: Mapping[str, Any]) -> tuple[str, int]:
+    """What grows with time: when it was changed (ISO 8601), else its number."""
+    number = annotation.get("annotation_id", annotation.get("id", 0))
+    return str(annotation.get("updated_at") or ""), number if isinstance(number, int) else 0
+
+
+def _flat(regions: Sequence[Mapping[str, Any]], where: str, notes: list[str]) -> list[dict[str, Any]]:
+    """Rectangles as numbers and labels; what lacks a number is left out, with a note."""
     names = ("x", "y", "width", "height", "original_width", "original_height")
-    return {
-        **{name: float(region[name]) for name in names},
-        "rotation": float(region.get("rotation") or 0),
-        "labels": [str(label) for label in region.get(KIND, [])],
-    }
+    flat = []
+    for region in regions:
+        try:
+            numbers = {name: float(region[name]) for name in names}
+            numbers["rotation"] = float(region.get("rotation") or 0)
+        except (KeyError, TypeError, ValueError) as error:
+            notes.append(f"{where}: a region lacks {error}, left out")
+            continue
+        flat.append({**numbers, "labels": [str(label) for label in region.get(KIND) or []]})
+    return flat
 
 
 def _annotation(
@@ -188,20 +211,19 @@ def _annotation(
     categories: dict[str, int],
     where: str,
     notes: list[str],
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     width, height = region["original_width"], region["original_height"]
     x, y = region["x"] / 100 * width, region["y"] / 100 * height
     box = (x, y, region["width"] / 100 * width, region["height"] / 100 * height)
     if region["rotation"]:
         box = _upright(box, region["rotation"])
         notes.append(f"{where}: a box was rotated by {region['rotation']:g} degrees, made upright")
-    if len(region["labels"]) != 1:
-        notes.append(f"{where}: a box has {len(region['labels'])} labels, left out")
-        return None
-    (label,) = region["labels"]
-    crowd = label == IGNORED
+    labels = region["labels"]
+    if len(labels) != 1:
+        notes.append(f"{where}: a box has {len(labels)} labels, it is ignored")
+    crowd = len(labels) != 1 or labels[0] == IGNORED
     # A crowd is of any class; COCO wants one.
-    name = next(iter(categories), "product") if crowd else label
+    name = next(iter(categories), "product") if crowd else labels[0]
     return {
         "image_id": image["id"],
         "category_id": categories.setdefault(name, len(categories) + 1),

@@ -1,13 +1,15 @@
 """Photos with boxes in PASCAL VOC's form (Everingham et al. 2010): an XML file a picture.
 
 A folder of XML files, or one with `Annotations/`; pictures lie beside the XML files, in `JPEGImages/` or in
-`images/`. `ImageSets/Main/SPLIT.txt` names the pictures of a split. Pixels count from 1 and a box includes
-its last one, as in the devkit. What is marked `difficult` is ignored.
+`images/`. `ImageSets/Main/SPLIT.txt` names the pictures of a split; of several that name a picture the
+smallest is its split. Where `<database>` names VOC, pixels count from 1 and a box includes its last one, as
+in the devkit; other tools count from 0. What is marked `difficult` is ignored.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +19,7 @@ from training.datasets.box_findings import BoxFindings
 from training.datasets.boxed_photo import Annotation, BoxedPhoto, Corners, photo_of
 
 PICTURES = ("", "JPEGImages", "images")
+SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -45,15 +48,18 @@ def read(folder: Path, findings: BoxFindings) -> list[BoxedPhoto]:
         seen[name] = file.name
         size = root.find("size")
         sides = (0.0, 0.0) if size is None else (_number(size, "width"), _number(size, "height"))
+        first = 1.0 if "VOC" in (root.findtext("source/database") or "") else 0.0
         boxes = [
-            _annotation(entry, f"{file.name} object {row + 1}", findings)
+            _annotation(entry, first, f"{file.name} object {row + 1}", findings)
             for row, entry in enumerate(root.iter("object"))
         ]
+        path = _picture(folder, annotations, name, file.stem)
         photo = photo_of(
-            _picture(folder, annotations, name),
+            path,
+            Path(os.path.relpath(path, folder)).as_posix(),
             sides,
-            [b for b in boxes if b],
-            splits.get(Path(name).stem, ""),
+            [box for box in boxes if box],
+            splits.get(Path(name).stem) or splits.get(file.stem, ""),
             findings,
         )
         if photo is not None:
@@ -63,13 +69,15 @@ def read(folder: Path, findings: BoxFindings) -> list[BoxedPhoto]:
     return photos
 
 
-def _annotation(entry: ElementTree.Element, where: str, findings: BoxFindings) -> Annotation | None:
+def _annotation(
+    entry: ElementTree.Element, first: float, where: str, findings: BoxFindings
+) -> Annotation | None:
     box = entry.find("bndbox")
     values = [float("nan")] * 4 if box is None else [_number(box, side, float("nan")) for side in SIDES]
     if any(map(math.isnan, values)):  # a side is missing
         findings.add("no box", where, f"`bndbox` needs the numbers {', '.join(SIDES)}")
         return None
-    corners: Corners = (values[0] - 1, values[1] - 1, values[2], values[3])
+    corners: Corners = (values[0] - first, values[1] - first, values[2], values[3])
     name = (entry.findtext("name") or "").strip()
     if not name:
         findings.add("unknown class", where, "has no `name`")
@@ -77,20 +85,26 @@ def _annotation(entry: ElementTree.Element, where: str, findings: BoxFindings) -
     return Annotation(corners, name if name and not difficult else None, where)
 
 
-def _picture(folder: Path, annotations: Path, name: str) -> Path:
-    """Where the picture lies; the first place that was looked at if it lies nowhere."""
+def _picture(folder: Path, annotations: Path, name: str, stem: str) -> Path:
+    """Where the picture lies; the first place that was looked at if it lies nowhere.
+
+    A picture that bears the XML file's own name is taken where the one that it names is nowhere.
+    """
     places = [annotations / name, *(folder / place / name for place in PICTURES)]
-    return next((place for place in places if place.is_file()), places[0])
+    others = [place.with_name(stem + suffix) for place in places for suffix in (Path(name).suffix, *SUFFIXES)]
+    return next((place for place in (*places, *others) if place.is_file()), places[0])
 
 
 def _splits(folder: Path) -> dict[str, str]:
     """Stem of a picture -> its split. Lists of one class (a picture and 1 or -1) are passed over."""
-    splits = {}
-    for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
+    lists = {}
+    for file in (folder / "ImageSets" / "Main").glob("*.txt"):
         rows = [line.split() for line in file.read_text().splitlines() if line.strip()]
         if all(len(row) == 1 for row in rows):
-            splits.update({row[0]: file.stem for row in rows})
-    return splits
+            lists[file.stem] = [row[0] for row in rows]
+    # `trainval` is written before `train` and `val`, which are smaller.
+    ordered = sorted(lists.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {picture: split for split, pictures in ordered for picture in pictures}
 
 
 def _text(root: ElementTree.Element, name: str) -> str:

@@ -58,4 +58,4 @@ def _picture(photo: BoxedPhoto, of_one: Sequence[Suspect]) -> SuspectPicture:
         *((box, TRUE, 2) for box in photo.boxes.tolist()),
         *((suspect.box, ERROR, 3) for suspect in of_one),
     ]
-    return SuspectPicture(jpeg(outlined(photo.load(), outlines)), photo.path.name, of_one)
+    return SuspectPicture(jpeg(outlined(photo.load(), outlines)), photo.name, of_one)

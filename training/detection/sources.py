@@ -65,7 +65,7 @@ def read_pictures(recipe: DetectionRecipe, root: Path, teacher: Path | None, cac
         found = findings.setdefault(entry.title, BoxFindings())
         kept, learnt = _divided(entry, recipe, root, found)
         development += kept
-        folder = cache / _digest(entry, recipe, teacher)
+        folder = cache / _digest(entry, recipe, teacher, learnt)
         pool = Pool.load(folder)
         if pool is None:
             images = learnt if learnt is not None else _made(entry, recipe, root, teacher)
@@ -183,8 +183,15 @@ def _composites(entry: BoxData, recipe: DetectionRecipe, root: Path) -> Iterator
         yield source.draw(np.random.default_rng([recipe.seed, scene]))
 
 
-def _digest(entry: BoxData, recipe: DetectionRecipe, teacher: Path | None) -> str:
+def _digest(
+    entry: BoxData, recipe: DetectionRecipe, teacher: Path | None, learnt: Sequence[LabelledImage] | None
+) -> str:
     """Names a pool by all that it depends on, but for how often it is drawn from."""
+    boxes = hashlib.sha256()  # boxes that were mended make another pool
+    for image in learnt or ():
+        boxes.update(f"{image.image.size}".encode())
+        for array in (image.boxes, image.labels, image.ignored):
+            boxes.update(array.tobytes())
     labelled = entry.kind in ("clothes", "groceries") and teacher is not None
     facts = {
         "entry": {**asdict(entry), "share": 1.0},
@@ -192,6 +199,7 @@ def _digest(entry: BoxData, recipe: DetectionRecipe, teacher: Path | None) -> st
         "taxonomy": recipe.taxonomy,
         "seed": recipe.seed,
         "development": recipe.development,
+        "boxes": boxes.hexdigest(),
         "teacher": hashlib.sha256(teacher.read_bytes()).hexdigest() if labelled and teacher else "",
     }
     return f"{entry.title}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"

@@ -12,8 +12,8 @@ from magpie.errors import InvalidArgument
 from magpie.tables.problems import BadFile
 from training.datasets import coco_boxes, voc_boxes
 from training.datasets.box_findings import OUTCOMES, BoxFindings
-from training.detection.recipe import BoxData
-from training.detection.sources import annotated, read_boxes
+from training.detection.recipe import BoxData, DetectionRecipe
+from training.detection.sources import annotated, read_boxes, read_pictures
 
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 9, "name": "hat"}]
 
@@ -123,7 +123,7 @@ def test_boxes_follow_the_size_that_their_file_names(tmp_path):
         [box(1, [40, 20, 200, 100]), box(2, [20, 10, 100, 50])],
     )
     photos, findings = read(tmp_path)
-    assert findings.counts == {"other size": 2}
+    assert findings.counts == {"other size": 1}  # the second names none: it is the picture's own
     assert [photo.boxes.tolist() for photo in photos] == [[pytest.approx([0.1, 0.1, 0.6, 0.6])]] * 2
 
 
@@ -143,12 +143,13 @@ def test_files_that_are_no_coco_are_refused(tmp_path, text, message):
         read(tmp_path / "nowhere")
 
 
-def voc(folder: Path, name: str, objects: str, size: str = "<width>200</width><height>100</height>") -> None:
+def voc(folder: Path, name: str, objects: str, database: str = "The VOC2007 Database") -> None:
     (folder / "Annotations").mkdir(exist_ok=True)
     (folder / "JPEGImages").mkdir(exist_ok=True)
     Image.new("RGB", (200, 100), "white").save(folder / "JPEGImages" / f"{name}.jpg")
     (folder / "Annotations" / f"{name}.xml").write_text(
-        f"<annotation><filename>{name}.jpg</filename><size>{size}</size>{objects}</annotation>"
+        f"<annotation><filename>{name}.jpg</filename><source><database>{database}</database></source>"
+        f"<size><width>200</width><height>100</height></size>{objects}</annotation>"
     )
 
 
@@ -175,6 +176,7 @@ def test_voc_and_coco_give_the_same(tmp_path):
         names = [str(one["id"]) for one in images if one["split"] == split]
         (tmp_path / "voc/ImageSets/Main" / f"{split}.txt").write_text("\n".join(names))
     (tmp_path / "voc/ImageSets/Main/cup_train.txt").write_text("1 -1\n3 1\n")
+    (tmp_path / "voc/ImageSets/Main/trainval.txt").write_text("1\n2\n3\n4\n5\n")
     ours = coco_boxes.read(coco(tmp_path / "coco", images, boxes), BoxFindings())
     findings = BoxFindings()
     theirs = voc_boxes.read(tmp_path / "voc", findings)
@@ -235,3 +237,75 @@ def test_a_category_that_the_taxonomy_has_no_place_for_is_refused(tmp_path):
     assert len(ignored.ignored) == 1
     (any_product,) = annotated(BoxData(str(tmp_path)), Path("/"), ("product",))
     assert any_product.labels.tolist() == [0]
+
+
+def test_other_tools_count_pixels_from_0(tmp_path):
+    voc(tmp_path, "a", voc_object(0, 0, 50, 50), database="Unknown")
+    findings = BoxFindings()
+    (photo,) = voc_boxes.read(tmp_path, findings)
+    assert findings.counts == {}
+    assert photo.boxes.tolist() == [pytest.approx([0, 0, 0.25, 0.5])]
+    assert photo.name == "JPEGImages/a.jpg"
+
+
+def test_a_picture_that_bears_the_annotations_name_is_taken(tmp_path):
+    voc(tmp_path, "a", voc_object(1, 1, 50, 50))
+    (tmp_path / "JPEGImages" / "a.jpg").rename(tmp_path / "JPEGImages" / "a.png")
+    findings = BoxFindings()
+    assert len(voc_boxes.read(tmp_path, findings)) == 1
+    assert findings.counts == {}
+
+
+def test_a_file_that_was_cut_off_is_unreadable(tmp_path):
+    coco(tmp_path, [image(1, file_name="1.jpg")], [box(1, [10, 10, 20, 20])])
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (100, 200, 3), np.uint8)).save(tmp_path / "1.jpg")
+    (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:4000])
+    photos, findings = read(tmp_path)
+    assert (photos, findings.counts) == ([], {"unreadable file": 1})
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_phone_s_photo_is_read_as_it_was_annotated(tmp_path, upright):
+    size = {"width": 100, "height": 200} if upright else {"width": 200, "height": 100}
+    coco(tmp_path, [image(1, file_name="1.jpg", **size)], [box(1, [10, 10, 20, 20])])
+    stored = Image.new("RGB", (200, 100), "white")
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "1.jpg", exif=exif)
+    (photo,), findings = read(tmp_path)
+    assert findings.counts == {}
+    assert photo.load().size == (size["width"], size["height"])
+
+
+def test_one_file_of_two_images_is_listed(tmp_path):
+    images = [image(1), image(2, file_name="1.png")]
+    coco(tmp_path, images, [box(1, [10, 10, 20, 20]), box(2, [10, 10, 20, 20])])
+    photos, findings = read(tmp_path)
+    assert len(photos) == 2
+    assert findings.counts == {"duplicate file": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": ["a.png"]}, r"images\[0\] is no object"),
+        ({"annotations": [3]}, r"annotations\[0\] is no object"),
+        ({"annotations": [{"image_id": [1]}]}, r"`image_id` is \[1\], not a number"),
+        ({"categories": [*CATEGORIES, {"id": 7, "name": "again"}]}, "category id '7' is there 2 times"),
+    ],
+)
+def test_entries_that_cannot_be_read_are_named(tmp_path, changes, message):
+    content = {"images": [], "annotations": [], "categories": CATEGORIES} | changes
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(BadFile, match=message):
+        read(tmp_path)
+
+
+def test_mended_boxes_make_another_pool(tmp_path):
+    recipe = DetectionRecipe(data=(BoxData("photos"),), taxonomy=("cup", "hat"), development=0.0, pool=64)
+    (tmp_path / "photos").mkdir()
+    for count in (1, 2):
+        coco(tmp_path / "photos", [image(1)], [box(1, [10 * n, 10, 20, 20]) for n in range(count)])
+        (pool,) = read_pictures(recipe, tmp_path, None, tmp_path / "pools").pools
+        assert len(pool.boxes[0]) == count

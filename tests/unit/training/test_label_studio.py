@@ -197,19 +197,85 @@ def test_tasks_and_their_export_bring_every_box_back(photos, tmp_path):
     assert json.loads(answer.stdout)["tasks"] == 4
     tasks = json.loads((tmp_path / "tasks.json").read_text())
     assert tasks[2]["data"]["image"] == "/data/local-files/?d=images/3.png"
+    before = coco_boxes.read(photos, BoxFindings())
     # Label Studio numbers tasks and annotations and keeps the rest.
     export = [{"id": row, **entry} for row, entry in enumerate(tasks)]
     (tmp_path / "export.json").write_text(json.dumps(export))
-    out = photos / "images" / "annotations.json"  # beside the pictures
-    answer = runner.invoke(command, ["import", str(tmp_path / "export.json"), "--out", str(out)])
+    out = photos / "annotations.json"
+    arguments = ["import", str(tmp_path / "export.json"), "--out", str(out)]
+    refused = runner.invoke(command, arguments)
+    assert refused.exit_code == 1
+    assert f"--onto {out}" in str(refused.exception)
+    answer = runner.invoke(command, [*arguments, "--force"])
     assert answer.exit_code == 0
-    before = coco_boxes.read(photos, BoxFindings())
     after = coco_boxes.read(out, BoxFindings())
     for one, other in zip(before, after, strict=True):
         size = Image.open(one.path).size
         assert (one.path, one.split, one.categories) == (other.path, other.split, other.categories)
         assert np.abs((one.boxes - other.boxes) * np.array(size * 2)).max(initial=0) < 0.01
         assert np.array(one.ignored) == pytest.approx(np.array(other.ignored), abs=1e-5)
-    again = runner.invoke(command, ["import", str(tmp_path / "export.json"), "--out", str(out)])
-    assert again.exit_code == 1
-    assert "--force" in str(again.exception)
+
+
+def test_an_export_of_some_photos_leaves_the_others_as_they_are(photos, tmp_path):
+    runner, out = CliRunner(), photos / "annotations.json"
+    runner.invoke(command, ["tasks", str(photos), "--out", str(tmp_path / "tasks.json")])
+    mended = json.loads((tmp_path / "tasks.json").read_text())[2]
+    region = mended["annotations"][0]["result"][0]
+    region["value"] |= {"x": 0.0, "y": 0.0, "width": 50.0, "height": 50.0, "rectanglelabels": ["shoe"]}
+    (tmp_path / "export.json").write_text(json.dumps([{"id": 3, **mended}]))
+    before = coco_boxes.read(photos, BoxFindings())
+    answer = runner.invoke(
+        command, ["import", str(tmp_path / "export.json"), "--onto", str(out), "--out", str(out)]
+    )
+    assert answer.exit_code == 0
+    after = coco_boxes.read(photos, BoxFindings())
+    assert [photo.name for photo in before] == [photo.name for photo in after]
+    for row in (0, 1, 3):
+        assert before[row].boxes == pytest.approx(after[row].boxes)
+        assert (before[row].categories, before[row].split) == (after[row].categories, after[row].split)
+    assert "shoe" in after[2].categories
+    assert after[2].boxes[after[2].categories.index("shoe")] == pytest.approx([0, 0, 0.5, 0.5])
+
+
+def test_of_several_annotations_the_newest_counts(tmp_path):
+    full, empty = EXPORT[0]["annotations"][0], {"id": 30, "result": []}
+    for older, newer in ((empty, full), (full, empty)):
+        annotations = [
+            newer | {"updated_at": "2026-02-01T10:00:00Z"},
+            older | {"updated_at": "2026-01-01T10:00:00Z"},
+        ]
+        (tmp_path / "export.json").write_text(json.dumps([EXPORT[0] | {"annotations": annotations}]))
+        imported = read_export(tmp_path / "export.json")
+        assert len(imported.coco["annotations"]) == (2 if newer is full else 0)
+        assert any("the newest counts" in note for note in imported.notes)
+
+
+def test_a_task_that_the_minimal_form_has_twice_is_one_picture(tmp_path):
+    first = MINIMAL[0] | {"updated_at": "2026-01-01T10:00:00Z", "label": []}
+    second = MINIMAL[0] | {"updated_at": "2026-02-01T10:00:00Z"}
+    (tmp_path / "export.json").write_text(json.dumps([second, first]))
+    imported = read_export(tmp_path / "export.json")
+    assert len(imported.coco["images"]) == 1
+    assert len(imported.coco["annotations"]) == 1
+
+
+def test_boxes_without_a_label_or_a_size_are_told_of(tmp_path):
+    label = [MINIMAL[0]["label"][0] | {"rectanglelabels": []}, {"x": 1, "y": 1}]
+    (tmp_path / "export.json").write_text(json.dumps([MINIMAL[0] | {"label": label}]))
+    imported = read_export(tmp_path / "export.json")
+    (ignored,) = imported.coco["annotations"]
+    assert ignored["iscrowd"] == 1
+    assert any("0 labels" in note for note in imported.notes)
+    assert any("'width'" in note for note in imported.notes)
+
+
+def test_addresses_are_written_as_a_url(photos, tmp_path):
+    content = json.loads((photos / "annotations.json").read_text())
+    content["images"][0]["file_name"] = "images/a #1.png"
+    (photos / "images/1.png").rename(photos / "images/a #1.png")
+    (photos / "annotations.json").write_text(json.dumps(content))
+    arguments = ["tasks", str(photos), "--image-root", "s3://bucket", "--out", str(tmp_path / "t.json")]
+    CliRunner().invoke(command, arguments, catch_exceptions=False)
+    data = json.loads((tmp_path / "t.json").read_text())[0]["data"]
+    assert data["image"] == "s3://bucket/images/a%20%231.png"
+    assert data["file"] == "images/a #1.png"
