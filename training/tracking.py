@@ -14,13 +14,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 FOLDER = Path(".training/mlflow")
-EXPERIMENT = "magpie-embedding"
 
 
 class MlflowTracker:
     """One MLflow run a run folder: a resumed training goes on in the run that it began."""
 
-    def __init__(self, run_dir: Path, settings: Mapping[str, Any], uri: str = "") -> None:
+    def __init__(self, experiment: str, run_dir: Path, settings: Mapping[str, Any], uri: str = "") -> None:
         """`uri` of a tracking server; without it a database in `FOLDER` (`mlflow ui` shows it)."""
         if not uri:
             FOLDER.mkdir(parents=True, exist_ok=True)
@@ -37,11 +36,11 @@ class MlflowTracker:
                 known.unlink()
             else:
                 return
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        known_one = self._client.get_experiment_by_name(experiment)
         number = (
-            experiment.experiment_id
-            if experiment is not None
-            else self._client.create_experiment(EXPERIMENT, (FOLDER / "artifacts").resolve().as_uri())
+            known_one.experiment_id
+            if known_one is not None
+            else self._client.create_experiment(experiment, (FOLDER / "artifacts").resolve().as_uri())
         )
         self.run_id = self._client.create_run(number, run_name=run_dir.name).info.run_id
         for name, value in settings.items():
@@ -62,12 +61,14 @@ class MlflowTracker:
 
 
 @contextmanager
-def tracked(run_dir: Path, settings: Mapping[str, Any], uri: str | None) -> Iterator[MlflowTracker | None]:
+def tracked(
+    experiment: str, run_dir: Path, settings: Mapping[str, Any], uri: str | None
+) -> Iterator[MlflowTracker | None]:
     """A tracker that is told how the run ended; None where `uri` is None."""
     if uri is None:
         yield None
         return
-    tracker = MlflowTracker(run_dir, settings, uri)
+    tracker = MlflowTracker(experiment, run_dir, settings, uri)
     try:
         yield tracker
     except BaseException as error:

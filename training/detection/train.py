@@ -94,7 +94,7 @@ def train(
     average = recipe.optimizer.average(task)
     measured: Any = task if average is None else average.module
 
-    with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
+    with tracked("magpie-detection", run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
         fit(
             task,
             optimizer,

@@ -172,7 +172,7 @@ def train(
         watch(figures)
         return figures
 
-    with tracked(run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
+    with tracked("magpie-embedding", run_dir, recipe_file.flat(asdict(recipe)), tracking) as tracker:
         fit(
             task,
             optimizer,

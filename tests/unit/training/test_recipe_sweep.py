@@ -106,10 +106,10 @@ def test_a_run_that_its_database_does_not_know_is_a_new_one(
     monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    first = MlflowTracker(run_dir, {"seed": 1})
-    assert MlflowTracker(run_dir, {"seed": 1}).run_id == first.run_id
+    first = MlflowTracker("magpie-embedding", run_dir, {"seed": 1})
+    assert MlflowTracker("magpie-embedding", run_dir, {"seed": 1}).run_id == first.run_id
     (run_dir / "mlflow_run").write_text("0" * 32)
-    tracker = MlflowTracker(run_dir, {"seed": 1})
+    tracker = MlflowTracker("magpie-embedding", run_dir, {"seed": 1})
     tracker.log({"loss": 1.5, "recall@1": 0.5}, 3)
     assert tracker.run_id not in (first.run_id, "0" * 32)
     assert (run_dir / "mlflow_run").read_text() == tracker.run_id
