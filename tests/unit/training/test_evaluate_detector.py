@@ -196,7 +196,10 @@ def test_a_folder_of_voc_files_is_read_as_such(data: Path, card: Path) -> None:
         (["--data", "DATA", "--test", "boxes", "--drawn", "2"], "--class-agnostic"),
     ],
 )
-def test_what_is_missing_is_said(data: Path, card: Path, arguments: list[str], words: str) -> None:
+def test_what_is_missing_is_said(
+    data: Path, card: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MAGPIE_DATA", raising=False)
     result = run(card, *(str(data) if argument == "DATA" else argument for argument in arguments))
     assert result.exit_code == 2
     assert words in result.output

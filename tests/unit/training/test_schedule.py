@@ -55,7 +55,7 @@ def test_each_layer_learns_at_its_own_rate_and_frozen_ones_at_none() -> None:
     stages[0].requires_grad_(False)
     proxies = [nn.Parameter(torch.zeros(3))]
     settings = Optimizer(lr=1.0, layer_decay=0.5, head_factor=3, proxy_factor=10)
-    groups = settings.build(stages, nn.Linear(2, 1), proxies).param_groups
+    groups = settings.build(stages, nn.Linear(2, 1).parameters(), proxies).param_groups
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert [rate.get(id(stage.weight)) for stage in stages] == [None, 0.25, 0.5, 1.0]
     assert rate[id(proxies[0])] == 10
