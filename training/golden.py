@@ -42,12 +42,15 @@ def write_golden(path: Path, model: Path, spec: InputSpec) -> None:
     """Save `image_I` (H, W, 3) uint8, `boxes` (N, 4), `squares` (N, size, size, 3) uint8 and every output."""
     images = pictures()
     squares = np.concatenate([crops(image, [box], spec) for image, box in zip(images, BOXES, strict=True)])
+    outputs = outputs_of(model, squares, spec)
+    arrays = {f"image_{i}": image for i, image in enumerate(images)}
+    np.savez_compressed(path, **arrays, boxes=np.array(BOXES, np.float32), squares=squares, **outputs)  # type: ignore[arg-type]
+
+
+def outputs_of(model: Path, squares: Pixels, spec: InputSpec) -> dict[str, NDArray[np.float32]]:
+    """Output name -> what a model gives for (N, size, size, 3)."""
     runner = session(model)
     names = [output.name for output in runner.get_outputs()]
     # One at a time: a batch may take another kernel, whose last digits differ.
     rows = [runner.run(names, {spec.name: to_tensor(square[None], spec)}) for square in squares]
-    outputs = {
-        name: np.concatenate(parts) for name, parts in zip(names, zip(*rows, strict=True), strict=True)
-    }
-    arrays = {f"image_{i}": image for i, image in enumerate(images)}
-    np.savez_compressed(path, **arrays, boxes=np.array(BOXES, np.float32), squares=squares, **outputs)  # type: ignore[arg-type]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*rows, strict=True), strict=True)}

@@ -129,10 +129,10 @@ def first_convolutions(path: Path, count: int) -> list[str]:
     return [node.name for node in nodes if node.op_type == "Conv"][:count]
 
 
-def session(path: Path) -> ort.InferenceSession:
-    """One thread, as in a small function."""
+def session(path: Path, threads: int = 1) -> ort.InferenceSession:
+    """One thread, unless more are asked for: as in a small function."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

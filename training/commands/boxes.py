@@ -22,7 +22,7 @@ from training.detection import completeness_page
 from training.detection.completeness import Suspect, suspects
 from training.detection.contender import Contender, contender
 from training.detection.recipe import BoxData
-from training.detection.sources import read_boxes
+from training.detection.sources import guessed_format, read_boxes
 from training.progress import progress
 
 LISTED = 20  # findings on the terminal; all are in the JSON
@@ -33,7 +33,7 @@ format_option = click.option(
     "--format",
     "kind",
     type=click.Choice(["coco", "voc"]),
-    help="Of the annotations.  [default: voc for a folder with XML files, else coco]",
+    help="Of the annotations.  [default: voc for a folder with XML files alone, else coco]",
 )
 split_option = click.option("--split", "splits", multiple=True, help="Only these photos; may be repeated.")
 model_option = click.option(
@@ -255,11 +255,10 @@ def _read(
     path: Path, kind: Literal["coco", "voc"] | None, splits: tuple[str, ...]
 ) -> tuple[list[BoxedPhoto], BoxFindings]:
     """Raises InvalidArgument if no photo is of those splits."""
-    if kind is None:
-        xml = path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml")))
-        kind = "voc" if xml else "coco"
     findings = BoxFindings()
-    photos = read_boxes(BoxData(str(path.resolve()), kind, splits), Path("/"), findings)
+    photos = read_boxes(
+        BoxData(str(path.resolve()), kind or guessed_format(path), splits), Path("/"), findings
+    )
     if not photos:
         raise InvalidArgument("PATH", f"{path} has no photo" + (f" of {', '.join(splits)}" if splits else ""))
     return photos, findings

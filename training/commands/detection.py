@@ -14,8 +14,8 @@ from training.commands.recipe_options import (
     parse_changes,
     print_settings,
     recipe_option,
+    run_options,
     set_option,
-    threads_option,
 )
 from training.detection.recipe import read_recipe
 from training.detection.runs import FITTED
@@ -51,12 +51,7 @@ FOLDER = RECIPES / "detection"
     metavar="ONNX",
     help="A detector that labels pictures without boxes.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: .training/runs/RECIPE]")
-@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint, exactly.")
-@threads_option
-@click.option("--track", default="", metavar="URI", help="MLflow server.  [default: a local database]")
-@click.option("--no-track", is_flag=True, help="Tell MLflow nothing; metrics.jsonl is written anyhow.")
-@click.option("--settings", is_flag=True, help="List all settings with --recipe and --set applied, and stop.")
+@run_options
 @json_option
 def command(
     recipe: Path | None,

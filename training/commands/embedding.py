@@ -14,8 +14,8 @@ from training.commands.recipe_options import (
     parse_changes,
     print_settings,
     recipe_option,
+    run_options,
     set_option,
-    threads_option,
 )
 from training.embedding.recipe import read_recipe
 from training.embedding.train import train
@@ -42,12 +42,7 @@ from training.memory import keep_freed_memory
     metavar="FOLDER",
     help="Of the data sets; with --remote also s3://BUCKET/data/NAME.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: .training/runs/RECIPE]")
-@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint, exactly.")
-@threads_option
-@click.option("--track", default="", metavar="URI", help="MLflow server.  [default: a local database]")
-@click.option("--no-track", is_flag=True, help="Tell MLflow nothing; metrics.jsonl is written anyhow.")
-@click.option("--settings", is_flag=True, help="List all settings with --recipe and --set applied, and stop.")
+@run_options
 @remote_options
 @json_option
 def command(

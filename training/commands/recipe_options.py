@@ -56,6 +56,32 @@ threads_option = click.option(
 )
 
 
+def run_options(command: Any) -> Any:
+    """Where a run is left, whether it goes on, who is told its numbers; and what its settings mean."""
+    for option in reversed(
+        (
+            click.option(
+                "--out", type=click.Path(path_type=Path), help="Run folder.  [default: .training/runs/RECIPE]"
+            ),
+            click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint, exactly."),
+            threads_option,
+            click.option(
+                "--track", default="", metavar="URI", help="MLflow server.  [default: a local database]"
+            ),
+            click.option(
+                "--no-track", is_flag=True, help="Tell MLflow nothing; metrics.jsonl is written anyhow."
+            ),
+            click.option(
+                "--settings",
+                is_flag=True,
+                help="List all settings with --recipe and --set applied, and stop.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def print_settings(recipe: Any, values: dict[str, Any], *, as_json: bool) -> None:
     """Every setting of a recipe: its value, and what it means. `values`: the recipe as plain values."""
     if as_json:

@@ -17,6 +17,7 @@ from training.datasets.box_findings import BoxFindings
 from training.datasets.boxed_photo import Annotation, BoxedPhoto, photo_of
 
 FILE = "annotations.json"
+NEEDED = {"images": ("id", "file_name"), "categories": ("id", "name"), "annotations": ()}
 
 
 def read(path: Path, findings: BoxFindings) -> list[BoxedPhoto]:
@@ -82,9 +83,6 @@ def content(file: Path) -> dict[str, Any]:
     if problems:
         raise BadFile(str(file), problems)
     return found
-
-
-NEEDED = {"images": ("id", "file_name"), "categories": ("id", "name"), "annotations": ()}
 
 
 def _problems(key: str, entries: list[Any]) -> Iterator[Problem]:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from magpie.errors import FailedPrecondition
 from magpie.vision.bundle import MANIFEST, Bundle
 from training.detection.export import CARD, export_detector
+from training.new_bundle import new_bundle
 
 RECORD = "release.json"  # of the base's own release: the new bundle has none yet
 
@@ -22,22 +22,13 @@ def assemble(
     Raises FailedPrecondition if `out` exists or its name and version are those of `base`.
     """
     old = Bundle.load(base)
-    if out.exists():
-        raise FailedPrecondition(f"{out} exists already: choose another folder, or remove it")
-    if f"{name}@{version}" == old.id:
-        raise FailedPrecondition(
-            f"{old.id} is the bundle that the embedder is taken from: objects of two detectors must not bear "
-            "one name; choose another --version"
-        )
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(base, partial)
-    for path in (*partial.glob("detector.*"), partial / RECORD):
-        path.unlink(missing_ok=True)
-    report = export_detector(run_dir, root, partial, version, teacher=teacher)
-    manifest = json.loads((partial / MANIFEST).read_text())
-    manifest |= {"name": name, "version": version, "detector": CARD}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    Bundle.load(partial)
-    partial.replace(out)
+    made = "objects of two detectors"
+    with new_bundle(old, out, f"{name}@{version}", taken="embedder", made=made) as partial:
+        shutil.copytree(base, partial, dirs_exist_ok=True)
+        for path in (*partial.glob("detector.*"), partial / RECORD):
+            path.unlink(missing_ok=True)
+        report = export_detector(run_dir, root, partial, version, teacher=teacher)
+        manifest = json.loads((partial / MANIFEST).read_text())
+        manifest |= {"name": name, "version": version, "detector": CARD}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return report

@@ -10,7 +10,7 @@ from magpie.errors import InvalidArgument
 from training.detection.labelled_image import LabelledImage
 from training.detection.measure import drawn_scenes
 from training.detection.recipe import BoxData, DetectionRecipe
-from training.detection.sources import annotated
+from training.detection.sources import annotated, guessed_format
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ def entry_of(
 
 def read_set(entry: BoxData, root: Path, taxonomy: tuple[str, ...]) -> LabelledSet:
     """Raises InvalidArgument if there is no such photo, or a category that the taxonomy has no place for."""
-    folder = root / entry.data
-    if folder.is_dir() and not (folder / "annotations.json").is_file() and any(folder.rglob("*.xml")):
-        entry = replace(entry, kind="voc")
+    if entry.kind == "coco":
+        entry = replace(entry, kind=guessed_format(root / entry.data))
     if len(taxonomy) == 1:
         entry = replace(entry, classes={})  # all are of the one class, whatever a recipe calls them
     images = annotated(entry, root, taxonomy)

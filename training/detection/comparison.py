@@ -15,20 +15,9 @@ from training.detection.cost import RUNS, Cost
 from training.detection.evaluate import plain
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-HEADINGS = (
-    *(
-        "detector",
-        "input px",
-        "AP",
-        "AP50",
-        "AP75",
-        "recall@100",
-        "AP, places alone",
-        "parameters M",
-        "GFLOPs",
-    ),
-    *("ONNX MB", "ms, 1 thread", "ms, 2 threads", "steps", "minutes"),
-)
+FIGURES = ("AP", "AP50", "AP75", "recall@100")
+COSTS = ("parameters M", "GFLOPs", "ONNX MB", "ms, 1 thread", "ms, 2 threads", "steps", "minutes")
+HEADINGS = ("detector", "input px", *FIGURES, "AP, places alone", *COSTS)
 NEW_PAGE = f"# Detectors\n\n{BEGIN}\n{END}\n"
 
 
@@ -88,7 +77,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.detector,
         "" if row.size is None else str(row.size),
-        *(_figure(figures.get(name)) for name in ("AP", "AP50", "AP75", "recall@100")),
+        *(_figure(figures.get(name)) for name in FIGURES),
         _figure(row.places),
         f"{cost.parameters / 1e6:.2f}",
         "" if cost.gflops is None else f"{cost.gflops:.2f}",

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from magpie.geometry import Boxes, iou
+from magpie.geometry import iou
 from training.datasets.boxed_photo import BoxedPhoto
 from training.detection.measure import Detect
+from training.detection.verdicts import share_inside
 
 COVERED = 0.5  # share of a box inside an ignored region that makes it part of it
 
@@ -46,7 +47,7 @@ def suspects(
         boxes, scores, labels = detect(photo.load())
         ignored = np.array(photo.ignored, np.float32).reshape(-1, 4)
         matched = iou(boxes, photo.boxes).max(axis=1, initial=0.0) >= iou_threshold
-        matched |= _covered(boxes, ignored).max(axis=1, initial=0.0) >= COVERED
+        matched |= share_inside(boxes, ignored).max(axis=1, initial=0.0) >= COVERED
         found += [
             Suspect(row, tuple(box.tolist()), taxonomy[label], float(score))
             for box, score, label in zip(boxes[~matched], scores[~matched], labels[~matched], strict=True)
@@ -54,13 +55,3 @@ def suspects(
         ]
         advance()
     return sorted(found, key=lambda suspect: -suspect.score)
-
-
-def _covered(boxes: Boxes, regions: Boxes) -> Boxes:
-    """Share of each box inside each region, (N, M)."""
-    sides = np.minimum(boxes[:, None, 2:], regions[None, :, 2:]) - np.maximum(
-        boxes[:, None, :2], regions[None, :, :2]
-    )
-    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
-    share: Boxes = np.prod(np.clip(sides, 0, None), axis=2) / area[:, None]
-    return share

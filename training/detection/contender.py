@@ -13,8 +13,9 @@ from magpie.vision.model_card import ModelCard
 from training.detection.export import export_graph
 from training.detection.measure import Detect, by_teacher, class_agnostic, served
 from training.detection.recipe import DetectionRecipe
-from training.detection.runs import RECIPE, is_of_detector, onnx_run, recipe_of, trained_network
+from training.detection.runs import is_of_detector, onnx_run, recipe_of, trained_network
 from training.detection.teacher import Teacher
+from training.run_folder import RECIPE
 
 ANY = ("product",)  # the taxonomy of a detector that is asked for places alone
 

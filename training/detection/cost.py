@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime as ort  # type: ignore[import-untyped]
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +21,7 @@ from training.detection.measure import drawn_scenes
 from training.detection.proposals import PROPOSALS, proposed
 from training.detection.runs import recipe_of, trained_network
 from training.detection.training_time import minutes
-from training.quantize import Tensor
+from training.quantize import Tensor, session
 
 RUNS, WARM_UP = 30, 5  # of which the median is taken; before which as many are not counted
 PATIENCE = 30.0  # s
@@ -82,16 +81,13 @@ def milliseconds(model: Path, threads: int, tensor: Tensor, runs: int = RUNS) ->
 
     A model so slow that `runs` of it take longer than PATIENCE runs less often, three times at least.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    name, *more = (entry.name for entry in session.get_inputs())
+    runner = session(model, threads)
+    name, *more = (entry.name for entry in runner.get_inputs())
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 3 or (len(times) < WARM_UP + runs and time.perf_counter() - began < PATIENCE):
         started = time.perf_counter()
-        session.run(None, {name: tensor, **({PROPOSALS: proposed(tensor)} if PROPOSALS in more else {})})
+        runner.run(None, {name: tensor, **({PROPOSALS: proposed(tensor)} if PROPOSALS in more else {})})
         times.append(time.perf_counter() - started)
     return 1000 * float(np.median(times[min(WARM_UP, len(times) - 2) :]))
 

@@ -27,13 +27,13 @@ from training.detection.runs import onnx_run, recipe_of, trained_network
 from training.detection.sources import Pictures, read_pictures
 from training.detection.train import POOLS
 from training.detection.verdicts import best_f1_threshold
+from training.golden import outputs_of
 from training.quantize import (
     export_onnx,
     first_convolutions,
     largest_differences,
     milliseconds,
     quantise,
-    session,
 )
 
 MODEL, CARD, GOLDEN = "detector.onnx", "detector.card.json", "detector.golden.npz"
@@ -99,13 +99,7 @@ def write_golden(path: Path, model: Path, spec: InputSpec) -> None:
     images = [labelled.image.reduce(2) for labelled in drawn_scenes(3, seed=1)]
     letterbox = Letterbox(spec.size, spec.fill)
     squares = np.stack([letterbox(image) for image in images])
-    runner = session(model)
-    names = [output.name for output in runner.get_outputs()]
-    # One at a time: a batch may take another kernel, whose last digits differ.
-    rows = [runner.run(names, {spec.name: to_tensor(square[None], spec)}) for square in squares]
-    outputs = {
-        name: np.concatenate(parts) for name, parts in zip(names, zip(*rows, strict=True), strict=True)
-    }
+    outputs = outputs_of(model, squares, spec)
     arrays = {f"image_{i}": np.asarray(image) for i, image in enumerate(images)}
     np.savez_compressed(path, **arrays, squares=squares, **outputs)  # type: ignore[arg-type]
 

@@ -54,6 +54,11 @@ def match(
     return Matches(target, chosen)
 
 
+def inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which points (A, 2) lie in which boxes (N, 4): (A, N) bool."""
+    return ((points[:, None] > boxes[None, :, :2]) & (points[:, None] < boxes[None, :, 2:])).all(dim=2)
+
+
 def iou_and_cover(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """IoU (A, N), and the share of each anchor's area that lies in each box (A, N)."""
     sides = torch.minimum(anchors[:, None, 2:], boxes[None, :, 2:]) - torch.maximum(

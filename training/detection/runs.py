@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from magpie.errors import NotFound
 from magpie.geometry import Boxes
 from training import recipe_file
 from training.detection.contract import Network
@@ -19,30 +16,20 @@ from training.detection.proposals import PROPOSALS, proposed
 from training.detection.recipe import DetectionRecipe
 from training.models.detectors.rcnn import Rcnn
 from training.quantize import session
+from training.run_folder import RECIPE, part_of, recipe_values, trained_weights
 
-RECIPE = "recipe.json"
+KIND = "detection"
 FITTED = "rcnn.npz"  # of a run that gradients did not train
-
-
-def save_recipe(run_dir: Path, recipe: DetectionRecipe) -> None:
-    """Leave a run's whole recipe in its folder."""
-    (run_dir / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
 
 
 def recipe_of(run_dir: Path) -> DetectionRecipe:
     """The recipe that a run was begun with. Raises NotFound if the folder holds no run."""
-    path = run_dir / RECIPE
-    if not path.is_file():
-        raise NotFound(f"{path}: no run there; train first: magpie train detection --out {run_dir}")
-    return recipe_file.build(DetectionRecipe, json.loads(path.read_text()), str(path))
+    return recipe_file.build(DetectionRecipe, recipe_values(run_dir, KIND), str(run_dir / RECIPE))
 
 
 def is_of_detector(run_dir: Path) -> bool:
     """Whether a run's recipe is a detector's. Raises NotFound if the folder holds no run."""
-    path = run_dir / RECIPE
-    if not path.is_file():
-        raise NotFound(f"{path}: no run there; train first: magpie train detection --out {run_dir}")
-    return "architecture" in json.loads(path.read_text())["model"]
+    return "architecture" in recipe_values(run_dir, KIND)["model"]
 
 
 def trained_network(run_dir: Path) -> Network:
@@ -51,18 +38,11 @@ def trained_network(run_dir: Path) -> Network:
     Raises NotFound if there is none.
     """
     recipe = recipe_of(run_dir)
-    path = run_dir / "checkpoint.pt"
     if (run_dir / FITTED).is_file():
         return _fitted(recipe, run_dir / FITTED)
-    if not path.is_file():
-        raise NotFound(f"{path}: no checkpoint; train first: magpie train detection --out {run_dir}")
-    # Our own file: it holds random states too.
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    prefix, weights = "network.", checkpoint["task"]
-    if "average" in checkpoint:
-        prefix, weights = "module.network.", checkpoint["average"]
+    weights = trained_weights(run_dir, KIND)
     network = recipe.model.build(len(recipe.taxonomy), pretrained=False)
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    network.load_state_dict(part_of(weights, "network."))
     return network.eval()
 
 

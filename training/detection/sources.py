@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -86,6 +87,12 @@ def annotated(
     known = sorted({category for photo in photos for category in photo.categories})
     place = {category: _place(category, entry, taxonomy) for category in known}
     return [_labelled(photo, place) for photo in photos]
+
+
+def guessed_format(path: Path) -> Literal["coco", "voc"]:
+    """What a path has boxes in: VOC for a folder with XML files and no annotations.json, else COCO."""
+    xml = path.is_dir() and not (path / coco_boxes.FILE).is_file() and any(path.rglob("*.xml"))
+    return "voc" if xml else "coco"
 
 
 def read_boxes(entry: BoxData, root: Path, findings: BoxFindings) -> list[BoxedPhoto]:

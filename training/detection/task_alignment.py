@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.detection.contract import Targets
-from training.detection.matching import COVERED, iou_and_cover
+from training.detection.matching import COVERED, inside, iou_and_cover
 
 POINTS_A_BOX = 10
 SCORE_POWER, IOU_POWER = 1.0, 6.0
@@ -40,15 +40,15 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, targets: Targets) -> A
     truth = targets.boxes
     if len(truth):
         overlap, _ = iou_and_cover(boxes, truth)  # (A, N)
-        inside = _inside(points, truth)
-        lonely = (~inside.any(dim=0)).nonzero()[:, 0]
+        within = inside(points, truth)
+        lonely = (~within.any(dim=0)).nonzero()[:, 0]
         centres = (truth[lonely, :2] + truth[lonely, 2:]) / 2
-        inside[torch.cdist(points, centres).argmin(dim=0), lonely] = True
-        alignment = scores[:, targets.labels] ** SCORE_POWER * overlap**IOU_POWER * inside
+        within[torch.cdist(points, centres).argmin(dim=0), lonely] = True
+        alignment = scores[:, targets.labels] ** SCORE_POWER * overlap**IOU_POWER * within
         # Before anything overlaps, the points nearest to the box's middle are as good as any.
-        alignment = alignment + 1e-9 * inside / (1.0 + torch.cdist(points, (truth[:, :2] + truth[:, 2:]) / 2))
+        alignment = alignment + 1e-9 * within / (1.0 + torch.cdist(points, (truth[:, :2] + truth[:, 2:]) / 2))
         best = alignment.topk(min(POINTS_A_BOX, count), dim=0).indices
-        wanted = torch.zeros_like(inside).scatter_(0, best, True) & inside
+        wanted = torch.zeros_like(within).scatter_(0, best, True) & within
         contested = torch.where(wanted, overlap + 1e-6, torch.zeros_like(overlap))
         value, of_point = contested.max(dim=1)
         positive = value > 0
@@ -64,11 +64,6 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, targets: Targets) -> A
     judged = torch.ones(count, dtype=torch.bool, device=scores.device)
     if len(targets.ignored):
         covered = iou_and_cover(boxes, targets.ignored)[1].max(dim=1).values >= COVERED
-        known = _inside(points, truth).any(dim=1) if len(truth) else torch.zeros_like(covered)
-        judged = ~covered & ~_inside(points, targets.ignored).any(dim=1) | known
+        known = inside(points, truth).any(dim=1) if len(truth) else torch.zeros_like(covered)
+        judged = ~covered & ~inside(points, targets.ignored).any(dim=1) | known
     return Assigned(quality, chosen, judged)
-
-
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """(A, 2), (N, 4) -> (A, N) bool."""
-    return ((points[:, None] > boxes[None, :, :2]) & (points[:, None] < boxes[None, :, 2:])).all(dim=2)

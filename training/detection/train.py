@@ -21,13 +21,14 @@ from training.detection.fit_rcnn import fit_rcnn
 from training.detection.measure import judge, served
 from training.detection.proposals import selective_search
 from training.detection.recipe import DetectionRecipe
-from training.detection.runs import FITTED, recipe_of, save_recipe, torch_run, trained_network
+from training.detection.runs import FITTED, recipe_of, torch_run, trained_network
 from training.detection.sources import read_pictures
 from training.detection.task import DetectionTask
 from training.detection.training_time import TrainingTime
 from training.device import Device
 from training.loop import check_run_folder, fit, seed_everything
 from training.models.detectors.rcnn import Rcnn
+from training.run_folder import save_recipe
 from training.tracking import tracked
 
 DATA = "data.json"  # what a run was trained on, in its folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from magpie.errors import FailedPrecondition, InvalidArgument
+from magpie.errors import InvalidArgument
 from magpie.vision.bundle import MANIFEST, Bundle
 from magpie.vision.model_card import ModelCard
 from training.calibration.fit import fit_calibration
@@ -21,6 +21,7 @@ from training.embedding.runs import onnx_run
 from training.embedding.train import Pictures
 from training.hashing.bundle import put_in_bundle
 from training.hashing.select import fit_hash
+from training.new_bundle import new_bundle
 from training.ranking.serving_path import ServingPath, product_similarities
 
 CALIBRATION = "calibration.json"
@@ -37,44 +38,34 @@ def assemble(
     Raises FailedPrecondition if `out` exists or its name and version are those of `base`.
     """
     old = Bundle.load(base)
-    if out.exists():
-        raise FailedPrecondition(f"{out} exists already: choose another folder, or remove it")
-    if f"{name}@{version}" == old.id:
-        raise FailedPrecondition(
-            f"{old.id} is the bundle that the detector is taken from: vectors of two embedders must not bear "
-            "one name; choose another --version"
-        )
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in (*base.glob("detector.*"), base / old.detector_card.file):
-        shutil.copy2(file, partial)
-    tell("exporting the embedder")
-    parity, pictures = export_embedder(run_dir, root, partial, version)
-    manifest = {"name": name, "version": version, "detector": "detector.card.json", "embedder": CARD}
-    _write_manifest(partial, manifest)
+    made = "vectors of two embedders"
+    with new_bundle(old, out, f"{name}@{version}", taken="detector", made=made) as partial:
+        for file in (*base.glob("detector.*"), base / old.detector_card.file):
+            shutil.copy2(file, partial)
+        tell("exporting the embedder")
+        parity, pictures = export_embedder(run_dir, root, partial, version)
+        manifest = {"name": name, "version": version, "detector": "detector.card.json", "embedder": CARD}
+        _write_manifest(partial, manifest)
 
-    card = ModelCard.load(partial / CARD)
-    run = onnx_run(card.verified_model(partial))
-    tell(f"embedding {len(pictures.train) + len(pictures.development)} pictures")
-    reports: dict[str, Any] = {"embedder": parity, "left out": {}}
-    if pictures.development:
-        learnt = embed(run, card.input, pictures.train)
-        held_out = embed(run, card.input, pictures.development)
-        parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "hash": lambda: _encode(partial, card, pictures, learnt, held_out, tell),
-            "calibration": lambda: _calibrate(partial, pictures),
-        }
-        for part, make in parts.items():
-            tell(f"fitting {part}")
-            try:
-                reports[part] = make()
-            except InvalidArgument as error:  # a shop with few photos: the bundle works without
-                reports["left out"][part] = str(error)
-    else:
-        reports["left out"] = dict.fromkeys(("hash", "calibration"), "the run has no development split")
-    Bundle.load(partial)
-    partial.replace(out)
+        card = ModelCard.load(partial / CARD)
+        run = onnx_run(card.verified_model(partial))
+        tell(f"embedding {len(pictures.train) + len(pictures.development)} pictures")
+        reports: dict[str, Any] = {"embedder": parity, "left out": {}}
+        if pictures.development:
+            learnt = embed(run, card.input, pictures.train)
+            held_out = embed(run, card.input, pictures.development)
+            parts: dict[str, Callable[[], dict[str, Any]]] = {
+                "hash": lambda: _encode(partial, card, pictures, learnt, held_out, tell),
+                "calibration": lambda: _calibrate(partial, pictures),
+            }
+            for part, make in parts.items():
+                tell(f"fitting {part}")
+                try:
+                    reports[part] = make()
+                except InvalidArgument as error:  # a shop with few photos: the bundle works without
+                    reports["left out"][part] = str(error)
+        else:
+            reports["left out"] = dict.fromkeys(("hash", "calibration"), "the run has no development split")
     return reports
 
 

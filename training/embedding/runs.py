@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +10,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from magpie.errors import NotFound
 from training import recipe_file
 from training.embedding.recipe import EmbeddingRecipe
 from training.embedding.retrieval import Run, Vectors
 from training.models.backbone import Lite0Features
 from training.models.embedder import Embedder
 from training.quantize import session
+from training.run_folder import RECIPE, part_of, recipe_values, trained_weights
 
-RECIPE = "recipe.json"
-
-
-def save_recipe(run_dir: Path, recipe: dict[str, object]) -> None:
-    """Leave a run's whole recipe in its folder."""
-    (run_dir / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n")
+KIND = "embedding"
 
 
 def recipe_of(run_dir: Path) -> EmbeddingRecipe:
     """The recipe that a run was begun with. Raises NotFound if the folder holds no run."""
-    path = run_dir / RECIPE
-    if not path.is_file():
-        raise NotFound(f"{path}: no run there; train first: magpie train embedding --out {run_dir}")
-    return recipe_file.build(EmbeddingRecipe, json.loads(path.read_text()), str(path))
+    return recipe_file.build(EmbeddingRecipe, recipe_values(run_dir, KIND), str(run_dir / RECIPE))
 
 
 def trained_embedder(run_dir: Path) -> Embedder:
@@ -40,9 +31,8 @@ def trained_embedder(run_dir: Path) -> Embedder:
 
     Raises NotFound if there is none.
     """
-    prefix, state = "embedder.", _weights(run_dir)
     embedder = Embedder(recipe_of(run_dir).model.spaces, pretrained=False)
-    embedder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    embedder.load_state_dict(part_of(trained_weights(run_dir, KIND), "embedder."))
     return embedder.eval()
 
 
@@ -52,21 +42,10 @@ def start_from(task: nn.Module, run_dir: Path) -> None:
     Raises NotFound if `run_dir` holds no checkpoint.
     """
     own = task.state_dict()
-    fitting = {k: v for k, v in _weights(run_dir).items() if k in own and own[k].shape == v.shape}
+    fitting = {
+        k: v for k, v in trained_weights(run_dir, KIND).items() if k in own and own[k].shape == v.shape
+    }
     task.load_state_dict(fitting, strict=False)
-
-
-def _weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    """Of the run's task, averaged where the run keeps an average. Raises NotFound."""
-    path = run_dir / "checkpoint.pt"
-    if not path.is_file():
-        raise NotFound(f"{path}: no checkpoint; train first: magpie train embedding --out {run_dir}")
-    # Our own file: it holds random states too.
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    if "average" not in checkpoint:
-        return dict(checkpoint["task"])
-    prefix = "module."  # of the averaged model
-    return {k.removeprefix(prefix): v for k, v in checkpoint["average"].items() if k.startswith(prefix)}
 
 
 def torch_run(model: nn.Module, device: str = "cpu") -> Run:

@@ -31,10 +31,11 @@ from training.embedding.batches import EmbeddingBatches
 from training.embedding.hard_negatives import read_bad_cases
 from training.embedding.recipe import EmbeddingRecipe
 from training.embedding.retrieval import development_figures, unseen_figures
-from training.embedding.runs import save_recipe, start_from, torch_run
+from training.embedding.runs import start_from, torch_run
 from training.embedding.task import EmbeddingTask, features_of
 from training.loop import check_run_folder, fit, seed_everything
 from training.models.embedder import Embedder
+from training.run_folder import save_recipe
 from training.tracking import tracked
 
 DATA = "data.json"  # what a run was trained on, in its folder
@@ -137,7 +138,7 @@ def train(
     examples, pairs = _with_bad_cases(pictures.train, recipe, root)
     batches = EmbeddingBatches(examples, recipe)
     batches.rivals.tell(pairs)
-    save_recipe(run_dir, asdict(recipe))
+    save_recipe(run_dir, recipe)
     (run_dir / DATA).write_text(json.dumps(pictures.summary(), indent=2) + "\n")
 
     embedder = Embedder(recipe.model.spaces, frozen_stages=recipe.model.frozen_stages)

@@ -21,9 +21,9 @@ from training.detection.contract import Network
 from training.detection.cost import Cost, cost_of_onnx, gflops, milliseconds, sample, steps
 from training.detection.export import export_graph
 from training.detection.recipe import BoxData, DetectionRecipe, Model
-from training.detection.runs import save_recipe
 from training.detection.training_time import TrainingTime, minutes
 from training.models.detectors.dsod import DsodShape
+from training.run_folder import save_recipe
 
 SMALL = DsodShape(stem=8, growth=4, layers=(1, 1, 1, 1), predictor=16)
 

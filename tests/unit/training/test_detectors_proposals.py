@@ -9,8 +9,9 @@ from magpie.vision.preprocess import to_tensor
 from training.detection.export import export_detector, export_graph
 from training.detection.proposals import LEAST, MOST, proposed, selective_search
 from training.detection.recipe import DetectionRecipe, Model
-from training.detection.runs import FITTED, onnx_run, save_recipe, torch_run
+from training.detection.runs import FITTED, onnx_run, torch_run
 from training.models.detectors.rcnn import Rcnn, RcnnShape
+from training.run_folder import save_recipe
 
 BOXES = np.array([[0.1, 0.2, 0.4, 0.7], [0.55, 0.1, 0.9, 0.35]], np.float32)
 

@@ -24,7 +24,7 @@ from training.detection.failure_pictures import drawn, failure_pictures
 from training.detection.outlined import ERROR
 from training.detection.recipe import BoxData, DetectionRecipe
 from training.detection.retrieval import POLICIES, TRUE
-from training.detection.runs import save_recipe
+from training.run_folder import save_recipe
 
 GREY = (127, 127, 127)  # on which the tiny detector's scores are as given
 TAXONOMY = ("jar", "tin")

@@ -21,9 +21,8 @@ from training.models.detectors.roi_align import roi_align
 POSITIVE_IOU = 0.5  # below it a proposal is nothing
 SAMPLED = 64  # proposals of a picture that a step learns from
 POSITIVE_SHARE = 0.25  # of them at most
-SAMPLES = (
-    1  # points a cell along each side: 2 take four times as long, and more matter little (He et al. 2017)
-)
+# Points a cell along each side: 2 take four times as long, and more matter little (He et al. 2017).
+SAMPLES = 1
 
 
 class Sampled(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from training.detection.contract import Network, Targets
-from training.detection.matching import iou_and_cover
+from training.detection.matching import inside, iou_and_cover
 from training.models.backbone import Lite0Backbone
 from training.models.pyramid import separable
 
@@ -104,8 +104,7 @@ class Yolo(Network):
     def _empty(self, ignored: Tensor) -> Tensor:
         """(S * S,) bool: cells whose middle lies in no ignored region (M, 4), so that they may be empty."""
         middles = (self.corners[:, 0] + 0.5) / self.cells
-        inside = (middles[:, None] > ignored[None, :, :2]) & (middles[:, None] < ignored[None, :, 2:])
-        return ~inside.all(dim=2).any(dim=1)
+        return ~inside(middles, ignored).any(dim=1)
 
     def stages(self) -> list[nn.Module]:
         return [self.backbone.stem, *self.backbone.stages]
