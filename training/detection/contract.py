@@ -41,24 +41,32 @@ class Network(nn.Module, ABC):
         self.size = size
         self.classes = classes
 
-    @abstractmethod
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, size, size) -> boxes (N, A, 4) and scores (N, A, C), probabilities. This is exported.
 
         Overlapping boxes are left in: suppression is `magpie.vision.nms`, for all architectures.
         """
+        return self.found(self.features(pictures))
 
-    @abstractmethod
     def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
         """(N, 3, size, size) and what is in them -> the loss terms by name; their sum is minimised."""
+        return self.losses_on(self.features(pictures), targets)
+
+    @abstractmethod
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 3, size, size) -> the maps that all is predicted from: nearly all of the network's work."""
+
+    @abstractmethod
+    def found(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, of the features."""
+
+    @abstractmethod
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        """What `losses` returns, of the features."""
 
     @abstractmethod
     def stages(self) -> list[nn.Module]:
         """Pretrained parts from the lowest to the highest, which learn more slowly; empty from scratch."""
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """Maps that a successor is held to while it learns new classes. Raises NotImplementedError."""
-        raise NotImplementedError
 
     def take_over(self, old: Network) -> None:
         """Begin with the weights of a detector of the same shape that knows this one's first classes."""
@@ -76,3 +84,18 @@ class Network(nn.Module, ABC):
     def float_layers(self) -> tuple[str, ...]:
         """Names of the modules that stay float in the int8 model: a head's last layers."""
         return ()
+
+
+class ProposalNetwork(Network):
+    """A network that scores proposals of someone else, and moves them."""
+
+    needs_proposals = True
+    fixed_rows = False
+
+    def forward(self, pictures: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(N, 3, size, size) and proposals (N, P, 4) -> boxes (N, P, 4) and scores (N, P, C)."""
+        return self.found(self.features(pictures), proposals)
+
+    @abstractmethod
+    def found(self, maps: Sequence[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """What `forward` returns, of the features."""

@@ -38,19 +38,16 @@ class DistillationTask(DetectionTask):
         old = self._old[0]
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), self.device.autocast():
-            boxes, scores = old(pictures)
-            maps = old.features(pictures)
-        boxes, scores = boxes.float(), scores.float()
-        targets = without(batch.targets, boxes, scores, self.keep.sure)
-        terms = super().forward(Batch(pictures, targets))
+            old_maps = old.features(pictures)
+            old_boxes, old_scores = (found.float() for found in old.found(old_maps))
+        targets = without(batch.targets, old_boxes, old_scores, self.keep.sure)
         with self.device.autocast():
-            own_boxes, own_scores = self.network(pictures)
-            own_maps = self.network.features(pictures) if self.keep.features else []
-        terms["responses"] = self.keep.responses * response_loss(
-            own_boxes.float(), own_scores.float(), boxes, scores, self.keep.sure
-        )
-        if self.keep.features:
-            terms["features"] = self.keep.features * feature_loss(own_maps, maps)
+            maps = self.network.features(pictures)
+            terms = dict(self.network.losses_on(maps, targets))
+            boxes, scores = (found.float() for found in self.network.found(maps))
+        kept = response_loss(boxes, scores, old_boxes, old_scores, self.keep.sure)
+        terms["responses"] = self.keep.responses * kept
+        terms["features"] = self.keep.features * feature_loss(maps, old_maps)
         return terms
 
 

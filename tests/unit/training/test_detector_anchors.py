@@ -47,7 +47,7 @@ def test_levels_grow_evenly_and_a_square_lies_between_each_and_the_next():
 def test_an_anchor_network_answers_once_for_every_anchor(architecture, strides):
     network = Model(architecture=architecture, size=160).build(3, pretrained=False).eval()
     with torch.no_grad():
-        logits, offsets = network.head(network.maps(torch.zeros(2, 3, 160, 160)))
+        logits, offsets = network.head(network.features(torch.zeros(2, 3, 160, 160)))
     count = sum(math.ceil(160 / stride) ** 2 * 4 for stride in strides)
     assert network.head.anchors.shape == (count, 4)
     assert logits.shape == (2, count, 4)
@@ -61,7 +61,7 @@ def test_an_answer_comes_from_the_cell_of_its_anchor():
     picture = torch.zeros(1, 3, 320, 320)
     picture[:, :, :64, 256:] = 1.0  # upper right
     with torch.no_grad():
-        lit, dark = (network.head(network.maps(x))[1] for x in (picture, torch.zeros(1, 3, 320, 320)))
+        lit, dark = (network.head(network.features(x))[1] for x in (picture, torch.zeros(1, 3, 320, 320)))
     finest = slice(0, 20 * 20 * 4)
     strongest = (lit - dark).abs().sum(dim=2)[0, finest].argsort(descending=True)[:40]
     assert network.head.anchors[strongest, 0].min() > 0.5

@@ -14,14 +14,16 @@ from training.models.detectors.yolo import Yolo, YoloShape, responsible
 class Said(Yolo):
     """Answers what it is told to."""
 
-    def predicted(self, pictures):
+    def predicted(self, maps):
         return self.said
 
 
 def yolo(cells=3, boxes=2, classes=3, seed=0):
     network = Said(32 * cells, classes, YoloShape(boxes=boxes, width=8, layers=1), pretrained=False)
     generator = torch.Generator().manual_seed(seed)
-    network.said = Yolo.predicted(network, torch.zeros(1, 3, 32 * cells, 32 * cells))._replace(
+    network.said = Yolo.predicted(
+        network, network.features(torch.zeros(1, 3, 32 * cells, 32 * cells))
+    )._replace(
         boxes=torch.rand(1, cells * cells, boxes, 5, generator=generator),
         classes=torch.rand(1, cells * cells, classes, generator=generator),
     )
@@ -54,7 +56,7 @@ def test_the_loss_is_the_paper_s_sum_cell_by_cell(seed, truths, regions):
     generator = torch.Generator().manual_seed(seed + 1)
     truth, ignored = random_boxes(truths, generator), random_boxes(regions, generator)
     labels = torch.randint(3, (truths,), generator=generator)
-    found = network.losses(torch.zeros(1), [Targets(truth, labels, ignored)])
+    found = network.losses_on([], [Targets(truth, labels, ignored)])
 
     said = network.said
     corners = network.decode(said.boxes)[0]
@@ -98,9 +100,9 @@ def test_a_perfect_answer_has_no_loss_and_gives_the_box_back():
     boxes[0, 4, 0] = torch.tensor([0.65, 0.875, 0.3**0.5, 0.55**0.5, 1.0])
     classes[0, 4, 2] = 1.0
     network.said = network.said._replace(boxes=boxes, classes=classes)
-    terms = network.losses(torch.zeros(1), [Targets(truth, torch.tensor([2]), NO_BOXES)])
+    terms = network.losses_on([], [Targets(truth, torch.tensor([2]), NO_BOXES)])
     assert sum(terms.values()).item() == pytest.approx(0.0, abs=1e-6)
-    found, scores = network(torch.zeros(1))
+    found, scores = network.found([])
     assert found.shape == (1, 18, 4)
     best = scores[0].max(dim=1).values.argmax()
     assert found[0, best].tolist() == pytest.approx(truth[0].tolist(), abs=1e-5)
@@ -110,5 +112,5 @@ def test_a_perfect_answer_has_no_loss_and_gives_the_box_back():
 def test_a_cell_whose_middle_is_ignored_may_be_anything():
     network = yolo()
     everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-    terms = network.losses(torch.zeros(1), [Targets(NO_BOXES, NO_LABELS, everything)])
+    terms = network.losses_on([], [Targets(NO_BOXES, NO_LABELS, everything)])
     assert sum(terms.values()).item() == 0.0

@@ -48,24 +48,17 @@ class AnchorHead(nn.Module):
 
 
 class AnchorNetwork(Network):
-    """A detector whose `maps` an AnchorHead reads."""
+    """A detector whose features, finest first, an AnchorHead reads."""
 
     head: AnchorHead
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
-        """(N, 3, size, size) -> the maps that are predicted from, finest first."""
-        raise NotImplementedError
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        return self.maps(pictures)
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        logits, offsets = self.head(self.maps(pictures))
+    def found(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        logits, offsets = self.head(maps)
         boxes = decode(offsets, self.head.anchors).clamp(0.0, 1.0)
         return boxes, logits.softmax(dim=2)[:, :, :-1]
 
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
-        logits, offsets = self.head(self.maps(pictures))
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        logits, offsets = self.head(maps)
         return ssd_losses(logits.float(), offsets.float(), self.head.anchors, targets)
 
     def copy_classes(self, grown: Tensor, known: Tensor, classes: int) -> None:

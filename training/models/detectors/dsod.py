@@ -97,7 +97,7 @@ class Dsod(AnchorNetwork):
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 nn.init.kaiming_normal_(module.weight)
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         fine = self.block2(F.max_pool2d(self.block1(self.stem(pictures)), 2))  # stride 8
         pooled = F.max_pool2d(fine, 2)
         deep = self.block4(self.block3(pooled))  # no pooling between them

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from training.detection.contract import Network, Targets
+from training.detection.contract import ProposalNetwork, Targets
 from training.models.detectors.roi_head import RoiHead, sampled
 from training.models.detectors.shared_map import SharedMap
 
@@ -27,27 +27,23 @@ class FastRcnnShape:
     frozen_stages: int = 2  # of the backbone's four
 
 
-class FastRcnn(Network):
+class FastRcnn(ProposalNetwork):
     """`size` is a multiple of 32."""
-
-    needs_proposals = True
-    fixed_rows = False
 
     def __init__(self, size: int, classes: int, shape: FastRcnnShape, *, pretrained: bool = True) -> None:
         super().__init__(size, classes)
         self.map = SharedMap(shape.width, frozen_stages=shape.frozen_stages, pretrained=pretrained)
         self.head = RoiHead(shape.width, shape.cells, shape.hidden, classes)
 
-    def forward(self, pictures: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # `needs_proposals`
-        """(N, 3, size, size) and proposals (N, P, 4) -> boxes (N, P, 4) and scores (N, P, C)."""
-        return self.head(self.map(pictures), proposals)  # type: ignore[no-any-return]
-
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
-        drawn = [sampled(of_one.proposals, of_one, self.classes) for of_one in targets]
-        return self.head.losses(self.map(pictures), drawn)
-
     def features(self, pictures: Tensor) -> list[Tensor]:
         return [self.map(pictures)]
+
+    def found(self, maps: Sequence[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.head(maps[0], proposals)  # type: ignore[no-any-return]
+
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        drawn = [sampled(of_one.proposals, of_one, self.classes) for of_one in targets]
+        return self.head.losses(maps[0], drawn)
 
     def stages(self) -> list[nn.Module]:
         return self.map.stages

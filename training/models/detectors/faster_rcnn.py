@@ -64,15 +64,18 @@ class FasterRcnn(Network):
         self.exported = min(shape.exported, len(self.proposer.anchors))
         self.head = RoiHead(shape.width, shape.cells, shape.hidden, classes)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        shared = self.map(pictures)
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return [self.map(pictures)]
+
+    def found(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        (shared,) = maps
         logits, offsets = self.proposer([self.look(shared)])
         boxes, sure = self._ranked(logits, offsets)
         best = sure.topk(self.exported, dim=1).indices
         return self.head(shared, boxes.gather(1, best[..., None].expand(-1, -1, 4)))  # type: ignore[no-any-return]
 
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
-        shared = self.map(pictures)
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        (shared,) = maps
         logits, offsets = self.proposer([self.look(shared)])
         with torch.no_grad():
             boxes, sure = self._ranked(logits, offsets)
@@ -98,9 +101,6 @@ class FasterRcnn(Network):
         best = sure.topk(min(CANDIDATES, len(sure))).indices
         kept = nms(boxes[best].cpu().numpy(), sure[best].cpu().numpy(), SUPPRESSED_IOU, self.shape.proposals)
         return boxes[best[torch.from_numpy(kept).to(best.device)]]
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        return [self.map(pictures)]
 
     def stages(self) -> list[nn.Module]:
         return self.map.stages

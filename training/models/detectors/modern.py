@@ -58,10 +58,10 @@ class Modern(Network):
     def features(self, pictures: Tensor) -> list[Tensor]:
         return self.pyramid(self.backbone(pictures))  # type: ignore[no-any-return]
 
-    def _predicted(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def _predicted(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes (N, A, 4) and score logits (N, A, C)."""
         logits, sides = [], []
-        for level, features in enumerate(self.features(pictures)):
+        for level, features in enumerate(maps):
             tower = self.towers[level](features)
             logits.append(self.score_heads[level](tower).flatten(2))
             sides.append(self.box_heads[level](tower).flatten(2))
@@ -71,12 +71,12 @@ class Modern(Network):
         boxes = torch.cat([self.points - distances[..., :2], self.points + distances[..., 2:]], dim=2)
         return boxes, torch.cat(logits, dim=2).transpose(1, 2).float()
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        boxes, logits = self._predicted(pictures)
+    def found(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        boxes, logits = self._predicted(maps)
         return boxes.clamp(0.0, 1.0), logits.sigmoid()
 
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
-        boxes, logits = self._predicted(pictures)
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+        boxes, logits = self._predicted(maps)
         scores = logits.detach().sigmoid()
         assigned = [
             assign(scores[row], boxes[row].detach(), self.points, of_one)

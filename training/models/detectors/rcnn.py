@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.detection.box_coding import centred, decode
-from training.detection.contract import Network, Targets
+from training.detection.contract import ProposalNetwork, Targets
 from training.models.backbone import Lite0Features
 from training.models.detectors.roi_align import roi_align
 
@@ -41,11 +41,8 @@ class RcnnShape:
             raise ValueError(f"`crop` must be a multiple of 32, got {self.crop}")
 
 
-class Rcnn(Network):
+class Rcnn(ProposalNetwork):
     """Its classes know nothing until `fit_rcnn` or `load`."""
-
-    needs_proposals = True
-    fixed_rows = False
 
     def __init__(self, size: int, classes: int, shape: RcnnShape, *, pretrained: bool = True) -> None:
         super().__init__(size, classes)
@@ -70,12 +67,12 @@ class Rcnn(Network):
         described: Tensor = self.network(crops)
         return described
 
-    def forward(self, pictures: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # `needs_proposals`
-        """(N, 3, size, size) and proposals (N, P, 4) -> boxes (N, P, 4) and scores (N, P, C).
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return [pictures]
 
-        A score is the logistic function of an SVM's margin; a box is moved by its best class's regression.
-        """
-        described = self.describe(pictures, proposals)
+    def found(self, maps: Sequence[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Scores: the SVMs' margins, squashed. Boxes are moved by the regression of their best class."""
+        described = self.describe(maps[0], proposals)
         margins = self.svms(described)  # (N * P, C)
         moves = self.regressions(described).reshape(-1, self.classes, 4)
         best = margins.argmax(dim=1)[:, None, None].expand(-1, -1, 4)
@@ -83,7 +80,7 @@ class Rcnn(Network):
         scores = margins.sigmoid().reshape(proposals.shape[0], proposals.shape[1], self.classes)
         return decode(offsets, centred(proposals)).clamp(0.0, 1.0), scores
 
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
         raise NotImplementedError("R-CNN is fitted by `fit_rcnn`, not trained by gradients")
 
     def stages(self) -> list[nn.Module]:

@@ -45,7 +45,7 @@ class Ssd(AnchorNetwork):
         scales = levels(sides, smallest=shape.smallest, largest=shape.largest)
         self.head = AnchorHead([width] * len(STRIDES), scales, classes)
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         _, *fine = self.backbone(pictures)
         maps = [normal(x) for normal, x in zip(self.normalised, fine, strict=True)]
         for coarser in self.coarser:

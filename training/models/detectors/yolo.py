@@ -60,9 +60,12 @@ class Yolo(Network):
         corners = torch.stack([x, y], dim=2).reshape(-1, 1, 2).float()
         self.register_buffer("corners", corners, persistent=False)
 
-    def predicted(self, pictures: Tensor) -> Predicted:
-        """(N, 3, size, size) -> what the cells say, as it is learnt."""
-        said = self.heads(self.tower(self.backbone(pictures)[-1])).float()
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return [self.tower(self.backbone(pictures)[-1])]
+
+    def predicted(self, maps: Sequence[Tensor]) -> Predicted:
+        """The one map -> what its cells say, as it is learnt."""
+        said = self.heads(maps[0]).float()
         rows = said.permute(0, 2, 3, 1).reshape(said.shape[0], self.cells * self.cells, said.shape[1])
         split = 5 * self.boxes
         boxes = rows[:, :, :split].reshape(said.shape[0], self.cells * self.cells, self.boxes, 5)
@@ -74,14 +77,14 @@ class Yolo(Network):
         half = boxes[..., 2:4] ** 2 / 2
         return torch.cat([centres - half, centres + half], dim=-1)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        said = self.predicted(pictures)
+    def found(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        said = self.predicted(maps)
         scores = said.boxes[..., 4:].clamp(0.0, 1.0) * said.classes[:, :, None].clamp(0.0, 1.0)
         return self.decode(said.boxes).clamp(0.0, 1.0).flatten(1, 2), scores.flatten(1, 2)
 
-    def losses(self, pictures: Tensor, targets: Sequence[Targets]) -> Mapping[str, Tensor]:
+    def losses_on(self, maps: Sequence[Tensor], targets: Sequence[Targets]) -> Mapping[str, Tensor]:
         """The paper's sums of squares, a picture."""
-        said = self.predicted(pictures)
+        said = self.predicted(maps)
         boxes, classes = said.boxes, said.classes
         found = self.decode(boxes.detach())
         terms = {name: boxes.new_zeros(()) for name in ("coordinates", "confidence", "nothing", "class")}
@@ -108,9 +111,6 @@ class Yolo(Network):
 
     def stages(self) -> list[nn.Module]:
         return [self.backbone.stem, *self.backbone.stages]
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        return [self.tower(self.backbone(pictures)[-1])]
 
     def copy_classes(self, grown: Tensor, known: Tensor, classes: int) -> None:  # noqa: ARG002
         grown[: len(known)] = known  # classes come last
