@@ -34,13 +34,17 @@ def entry_of(
     ignored: Sequence[str] = (),
     recipe: DetectionRecipe | None = None,
 ) -> BoxData:
-    """`PATH[:SPLIT,...]` -> the data. What a run's recipe says of the classes of the same PATH holds too."""
+    """`PATH[:SPLIT,...]` -> the data. What a run's recipe says of the classes of the same PATH holds too.
+
+    What the run was not shown (`only`) is there to be found all the same.
+    """
     path, _, splits = text.partition(":")
     known = next((entry for entry in recipe.data if entry.data == path), None) if recipe else None
     entry = known or BoxData(path)
     return replace(
         entry,
         splits=tuple(split for split in splits.split(",") if split),
+        only=(),
         not_products=entry.not_products or not_products,
         ignored=(*entry.ignored, *ignored),
     )

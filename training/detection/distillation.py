@@ -1,9 +1,10 @@
 """New classes without forgetting: a detector is held to the one that it grew out of.
 
 Pictures of the new classes name no old ones, though they may show some; to learn from such a picture as it is
-would teach that those are background. Here what the old detector finds is not judged, and the new one is to
-answer there as the old one does (Shmelkov et al. 2017, arXiv 1708.06977), and to see as it does: its maps
-stay near (Chen et al. 2019, A New Knowledge Distillation for Incremental Object Detection).
+would teach that those are background. Here what the old detector finds, and no label says otherwise, is not
+judged; the new one is to answer there as the old one does (Shmelkov et al. 2017, arXiv 1708.06977), with none
+of the new classes, for all of these have labels. And it is to see as the old one does: its maps stay near
+(Chen et al. 2019, A New Knowledge Distillation for Incremental Object Detection).
 """
 
 from __future__ import annotations
@@ -40,45 +41,49 @@ class DistillationTask(DetectionTask):
         with torch.no_grad(), self.device.autocast():
             old_maps = old.features(pictures)
             old_boxes, old_scores = (found.float() for found in old.found(old_maps))
-        targets = without(batch.targets, old_boxes, old_scores, self.keep.sure)
+        kept = known_things(batch.targets, old_boxes, old_scores, self.keep.sure)
+        targets = without(batch.targets, old_boxes, kept)
         with self.device.autocast():
             maps = self.network.features(pictures)
             terms = dict(self.network.losses_on(maps, targets))
             boxes, scores = (found.float() for found in self.network.found(maps))
-        kept = response_loss(boxes, scores, old_boxes, old_scores, self.keep.sure)
-        terms["responses"] = self.keep.responses * kept
+        terms["responses"] = self.keep.responses * response_loss(boxes, scores, old_boxes, old_scores, kept)
         terms["features"] = self.keep.features * feature_loss(maps, old_maps)
         return terms
 
 
-def without(targets: Sequence[Targets], boxes: Tensor, scores: Tensor, sure: float) -> tuple[Targets, ...]:
-    """The targets, with what the old detector finds as ignored regions, but for what has a label of its own.
+def known_things(targets: Sequence[Targets], boxes: Tensor, scores: Tensor, sure: float) -> Tensor:
+    """(N, A) bool: where the old detector is `sure` of something that has no label of its own.
 
-    boxes (N, A, 4), scores (N, A, C).
+    Its boxes (N, A, 4), its scores (N, A, C).
     """
-    changed = []
-    for of_one, found, score in zip(targets, boxes, scores.max(dim=2).values, strict=True):
-        rows = found[score >= sure]
-        if len(of_one.boxes) and len(rows):
-            rows = rows[iou_and_cover(rows, of_one.boxes)[0].max(dim=1).values < SAME]
-        changed.append(of_one._replace(ignored=torch.cat([of_one.ignored, rows])))
-    return tuple(changed)
+    fires = scores.max(dim=2).values >= sure
+    for row, of_one in enumerate(targets):
+        if len(of_one.boxes):
+            fires[row] &= iou_and_cover(boxes[row], of_one.boxes)[0].max(dim=1).values < SAME
+    return fires
+
+
+def without(targets: Sequence[Targets], boxes: Tensor, kept: Tensor) -> tuple[Targets, ...]:
+    """The targets, with those of the old boxes (N, A, 4) that are `kept` (N, A) as ignored regions."""
+    return tuple(
+        of_one._replace(ignored=torch.cat([of_one.ignored, found[rows]]))
+        for of_one, found, rows in zip(targets, boxes, kept, strict=True)
+    )
 
 
 def response_loss(
-    boxes: Tensor, scores: Tensor, old_boxes: Tensor, old_scores: Tensor, sure: float
+    boxes: Tensor, scores: Tensor, old_boxes: Tensor, old_scores: Tensor, kept: Tensor
 ) -> Tensor:
-    """Cross entropy with the old scores and GIoU with the old boxes, at the points where the old one fires.
+    """Cross entropy with the old scores and GIoU with the old boxes, at the points that are `kept` (N, A).
 
-    boxes (N, A, 4), scores (N, A, C'), probabilities; of the old one with C <= C' classes. Mean over those
-    points; 0 where there are none.
+    boxes (N, A, 4), scores (N, A, C'), probabilities; of the old one with C <= C' classes, the others are to
+    be 0. Mean over those points; 0 where there are none.
     """
-    best = old_scores.max(dim=2).values
-    fires = best >= sure
-    count = fires.sum().clamp(min=1)
-    own = scores[fires][:, : old_scores.shape[2]].clamp(1e-6, 1 - 1e-6)
-    entropy = F.binary_cross_entropy(own, old_scores[fires], reduction="sum")
-    return (entropy + giou_loss(boxes[fires], old_boxes[fires], best[fires])) / count
+    wanted = F.pad(old_scores[kept], (0, scores.shape[2] - old_scores.shape[2]))
+    entropy = F.binary_cross_entropy(scores[kept].clamp(1e-6, 1 - 1e-6), wanted, reduction="sum")
+    moved = giou_loss(boxes[kept], old_boxes[kept], wanted.max(dim=1).values)
+    return (entropy + moved) / kept.sum().clamp(min=1)
 
 
 def feature_loss(maps: Sequence[Tensor], old_maps: Sequence[Tensor]) -> Tensor:

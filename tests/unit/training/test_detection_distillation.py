@@ -6,7 +6,13 @@ import torch
 
 from training.detection.batches import Batch
 from training.detection.contract import Targets
-from training.detection.distillation import DistillationTask, feature_loss, response_loss, without
+from training.detection.distillation import (
+    DistillationTask,
+    feature_loss,
+    known_things,
+    response_loss,
+    without,
+)
 from training.detection.recipe import Keep, Model
 from training.device import Device
 from training.models.detectors.dsod import DsodShape
@@ -52,22 +58,28 @@ def test_a_detector_that_grew_answers_as_the_old_one_did(architecture):
 def test_what_the_old_detector_finds_is_no_background_unless_it_has_a_label():
     boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9], [0.0, 0.5, 0.2, 0.8]]])
     scores = torch.tensor([[[0.9, 0.0], [0.0, 0.8], [0.1, 0.05]]])
-    (changed,) = without([targets([[0.61, 0.6, 0.9, 0.9]])], boxes, scores, sure=0.2)
+    labelled = [targets([[0.61, 0.6, 0.9, 0.9]])]
+    kept = known_things(labelled, boxes, scores, sure=0.2)
+    assert kept.tolist() == [[True, False, False]]
+    (changed,) = without(labelled, boxes, kept)
     assert changed.ignored.tolist() == [pytest.approx([0.1, 0.1, 0.3, 0.3])]
     assert len(changed.boxes) == 1
 
 
-def test_responses_cost_nothing_where_the_new_one_answers_alike_or_the_old_one_is_silent():
+def test_responses_cost_nothing_where_the_new_one_answers_alike_or_nothing_is_kept():
     boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]])
     old = torch.tensor([[[1.0, 0.0], [0.0, 0.05]]])
-    alike = torch.tensor([[[1.0, 0.0, 0.3], [0.7, 0.9, 0.3]]])
-    assert response_loss(boxes, alike, boxes, old, 0.2).item() == pytest.approx(0.0, abs=1e-4)
-    other = torch.tensor([[[0.2, 0.0, 0.3], [0.7, 0.9, 0.3]]])
-    assert response_loss(boxes, other, boxes, old, 0.2).item() == pytest.approx(-np.log(0.2), rel=1e-3)
+    kept = torch.tensor([[True, False]])
+    alike = torch.tensor([[[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]]])
+    assert response_loss(boxes, alike, boxes, old, kept).item() == pytest.approx(0.0, abs=1e-4)
+    other = torch.tensor([[[0.2, 0.0, 0.0], [0.7, 0.9, 0.3]]])
+    assert response_loss(boxes, other, boxes, old, kept).item() == pytest.approx(-np.log(0.2), rel=1e-3)
+    taken = torch.tensor([[[1.0, 0.0, 0.9], [0.7, 0.9, 0.3]]])  # a new class claims what the old one knows
+    assert response_loss(boxes, taken, boxes, old, kept).item() == pytest.approx(-np.log(0.1), rel=1e-3)
     moved = boxes.clone()
     moved[0, 0] += 0.1
-    assert response_loss(moved, alike, boxes, old, 0.2).item() > 0.5
-    assert response_loss(moved, other, boxes, 0 * old, 0.2).item() == 0
+    assert response_loss(moved, alike, boxes, old, kept).item() > 0.5
+    assert response_loss(moved, other, boxes, old, torch.zeros_like(kept)).item() == 0
 
 
 def test_maps_are_compared_relative_to_the_old_ones():

@@ -167,11 +167,13 @@ def test_the_error_is_drawn_where_it_is_and_only_so_many_are(data: Path, card: P
 
 
 def test_a_run_whose_classes_are_mapped_is_judged_by_its_own_mapping() -> None:
-    known = BoxData("boxes", classes={"pot": "jar"}, ignored=("hand",), splits=("train",), share=3)
+    known = BoxData(
+        "boxes", classes={"pot": "jar"}, ignored=("hand",), splits=("train",), share=3, only=("pot",)
+    )
     recipe = DetectionRecipe(data=(known,), taxonomy=TAXONOMY)
     entry = entry_of("boxes:val,test", ignored=("person",), recipe=recipe)
     assert (entry.classes, entry.ignored) == ({"pot": "jar"}, ("hand", "person"))
-    assert entry.splits == ("val", "test")
+    assert (entry.splits, entry.only) == (("val", "test"), ())
     assert entry_of("others", not_products=True, recipe=recipe) == BoxData("others", not_products=True)
 
 
