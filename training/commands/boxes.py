@@ -9,9 +9,11 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import click
+import numpy as np
 from rich.table import Table
 
 from magpie.errors import InvalidArgument
+from magpie.geometry import Boxes
 from training.commands.options import examples, json_option, notes, print_json, table_console, tell
 from training.datasets import coco_boxes
 from training.datasets.box_findings import OUTCOMES, BoxFindings
@@ -19,6 +21,7 @@ from training.datasets.boxed_photo import BoxedPhoto
 from training.datasets.coco_merge import merged
 from training.datasets.label_studio import IGNORED, Prediction, configuration, read_export, task
 from training.detection import completeness_page
+from training.detection.box_sizes import size_counts
 from training.detection.completeness import Suspect, suspects
 from training.detection.contender import Contender, contender
 from training.detection.recipe import BoxData
@@ -116,6 +119,7 @@ def report(
             {
                 "photos": len(photos),
                 "classes": dict(classes.most_common()),
+                "sizes": size_counts(_all_boxes(photos)),
                 "without boxes": sum(not len(photo.boxes) for photo in photos),
                 "findings": findings.counts,
                 "listed": [
@@ -284,13 +288,19 @@ def _address(root: str, name: str) -> str:
     return f"{root}{'' if root.endswith(('/', '=')) else '/'}{quote(name)}"
 
 
+def _all_boxes(photos: list[BoxedPhoto]) -> Boxes:
+    return np.concatenate([np.empty((0, 4), np.float32), *(photo.boxes for photo in photos)])
+
+
 def _print_classes(photos: list[BoxedPhoto], classes: Counter[str]) -> None:
-    table = Table("class", "boxes", "photos", box=None)
+    table = Table("class", "boxes", "small", "medium", "large", "photos", box=None)
     for name, count in classes.most_common():
-        table.add_row(name, str(count), str(sum(name in photo.categories for photo in photos)))
+        of_class = np.concatenate([photo.boxes[[c == name for c in photo.categories]] for photo in photos])
+        with_it = sum(name in photo.categories for photo in photos)
+        table.add_row(name, str(count), *map(str, size_counts(of_class).values()), str(with_it))
     ignored = sum(len(photo.ignored) for photo in photos)
     if ignored:
-        table.add_row(IGNORED, str(ignored), str(sum(bool(photo.ignored) for photo in photos)))
+        table.add_row(IGNORED, str(ignored), "", "", "", str(sum(bool(photo.ignored) for photo in photos)))
     table_console.print(table)
     empty = sum(not len(photo.boxes) for photo in photos)
     table_console.print(f"{len(photos)} photos, {empty} without boxes", highlight=False)

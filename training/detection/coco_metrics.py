@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
 
+from training.detection.box_sizes import SIDE, SIZES
 from training.detection.verdicts import Judged
-
-SIDE = 320  # px that a photo counts as on each side, so that sizes mean what the detector sees
-SMALL, LARGE = 32, 96  # px: COCO's limits
-SIZES = {"small": (0, SMALL**2), "medium": (SMALL**2, LARGE**2), "large": (LARGE**2, SIDE**2 * 4)}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.detection.coco_metrics import LARGE, SIDE, SMALL
+from training.detection.box_sizes import LARGE, SIDE, SMALL
 from training.detection.evaluate import SetResult
 from training.detection.failure_pictures import failure_pictures
 from training.detection.failures import MEANING

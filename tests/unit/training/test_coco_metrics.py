@@ -10,7 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from training.detection.coco_metrics import SIDE, SIZES, coco_figures, coco_results, coco_truth
+from training.detection.box_sizes import SIDE, SIZES, size_counts
+from training.detection.coco_metrics import coco_figures, coco_results, coco_truth
 from training.detection.verdicts import Judged
 
 TAXONOMY = ("jar", "box", "tin")
@@ -141,3 +142,10 @@ def test_no_detection_at_all_is_no_recall_and_no_error():
 def test_where_nothing_is_there_no_figure_is(photos):
     figures = figures_of(*photos)
     assert np.isnan([figures.ap, figures.ap50, figures.recall]).all()
+
+
+def test_boxes_are_counted_by_the_sizes_that_figures_are_given_for():
+    sides = np.array([31.0, 33.0, 95.0, 97.0, 320.0]) / SIDE
+    boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
+    assert size_counts(boxes) == {"small": 1, "medium": 2, "large": 2}
+    assert size_counts(boxes[:0]) == {"small": 0, "medium": 0, "large": 0}

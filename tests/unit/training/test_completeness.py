@@ -60,6 +60,7 @@ def test_the_report_counts_and_shows_them(photos, tmp_path):
     answer = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     figures = json.loads(answer.stdout)
     assert figures["classes"] == {"thing": 4}
+    assert figures["sizes"] == {"small": 0, "medium": 0, "large": 4}
     (found,) = figures["suspects"]
     assert (found["file"], found["label"]) == ("1.png", "product")
     assert found["box"] == pytest.approx(HAT, abs=0.01)
