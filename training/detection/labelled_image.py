@@ -9,18 +9,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from magpie.geometry import Boxes
+from training.datasets.boxed_photo import BoxedPhoto
 
 Labels = NDArray[np.int64]  # (N,), places in a taxonomy
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """RGB; boxes (N, 4) to find with their labels, and regions (M, 4) that are not judged, as fractions."""
+    """Boxes (N, 4) to find with their labels, and regions (M, 4) that are not judged, as fractions."""
 
-    image: Image.Image
+    source: Image.Image | BoxedPhoto  # RGB, or where to read it: a large set is not held in memory
     boxes: Boxes
     ignored: Boxes
     labels: Labels
+
+    @property
+    def image(self) -> Image.Image:
+        """RGB, read anew each time if it comes from a file."""
+        return self.source.load() if isinstance(self.source, BoxedPhoto) else self.source
 
     @classmethod
     def of_products(cls, image: Image.Image, boxes: Boxes, ignored: Boxes) -> LabelledImage:

@@ -44,8 +44,9 @@ class Pool:
         """Raises ValueError if there are none."""
         pixels, boxes, labels, ignored = [], [], [], []
         for labelled in images:
-            place = letterbox.placement(labelled.image.width, labelled.image.height)
-            pixels.append(letterbox(labelled.image))
+            image = labelled.image
+            place = letterbox.placement(image.width, image.height)
+            pixels.append(letterbox(image))
             boxes.append(place.to_square(labelled.boxes))
             labels.append(labelled.labels)
             ignored.append(place.to_square(labelled.ignored))

@@ -120,9 +120,7 @@ def _labelled(photo: BoxedPhoto, place: dict[str, int | None]) -> LabelledImage:
     judged = np.array([one is not None for one in places], bool)
     labels = np.array([one for one in places if one is not None], np.int64)
     ignored = np.array(photo.ignored, np.float32).reshape(-1, 4)
-    return LabelledImage(
-        photo.load(), photo.boxes[judged], np.concatenate([photo.boxes[~judged], ignored]), labels
-    )
+    return LabelledImage(photo, photo.boxes[judged], np.concatenate([photo.boxes[~judged], ignored]), labels)
 
 
 def _place(category: str, entry: BoxData, taxonomy: Sequence[str]) -> int | None:
@@ -196,7 +194,6 @@ def _digest(
     """Names a pool by all that it depends on, but for how often it is drawn from."""
     boxes = hashlib.sha256()  # boxes that were mended make another pool
     for image in learnt or ():
-        boxes.update(f"{image.image.size}".encode())
         for array in (image.boxes, image.labels, image.ignored):
             boxes.update(array.tobytes())
     labelled = entry.kind in ("clothes", "groceries") and teacher is not None
