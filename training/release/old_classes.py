@@ -36,11 +36,9 @@ class ClassLoss:
 def lost_classes(current: Bundle, candidate: Bundle, sets: Sequence[BoxSet], data: Path) -> list[ClassLoss]:
     """Classes of the detector in place that the candidate's finds worse by more than MARGIN.
 
-    Nothing is measured where both have the same detector. Raises FailedPrecondition if the candidate's
+    Raises FailedPrecondition if the candidate's
     taxonomy lacks a class, or a set cannot be used.
     """
-    if current.detector_card.sha256 == candidate.detector_card.sha256:
-        return []
     known, new = _taxonomy(current), _taxonomy(candidate)
     missing = [label for label in known if label not in new]
     if missing:
