@@ -36,8 +36,7 @@ class ClassLoss:
 def lost_classes(current: Bundle, candidate: Bundle, sets: Sequence[BoxSet], data: Path) -> list[ClassLoss]:
     """Classes of the detector in place that the candidate's finds worse by more than MARGIN.
 
-    Raises FailedPrecondition if the candidate's
-    taxonomy lacks a class, or a set cannot be used.
+    Raises FailedPrecondition if the candidate's taxonomy lacks a class, or a set cannot be used.
     """
     known, new = _taxonomy(current), _taxonomy(candidate)
     missing = [label for label in known if label not in new]
