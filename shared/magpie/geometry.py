@@ -30,11 +30,6 @@ class Box(NamedTuple):
         """Fraction of the image's area, in [0, 1]."""
         return max(0.0, self.x1 - self.x0) * max(0.0, self.y1 - self.y0)
 
-    def middle(self, share: float) -> Box:
-        """The part around its centre, of `share`, (0, 1], of its sides."""
-        cut_x, cut_y = (self.x1 - self.x0) * (1 - share) / 2, (self.y1 - self.y0) * (1 - share) / 2
-        return Box(self.x0 + cut_x, self.y0 + cut_y, self.x1 - cut_x, self.y1 - cut_y)
-
     @classmethod
     def checked(cls, x0: float, y0: float, x1: float, y1: float, field: str = "box") -> Box:
         """Build a box from outside input. Raises InvalidArgument naming `field` if it is no box."""

@@ -158,4 +158,4 @@ def test_photos_are_searched_by_what_the_detector_s_card_says(bundle: Path, poli
     policies = application(bundle).first.query_policy
     found = [Detection(Box(0, 0, 0.4, 0.4), "product", 0.9), Detection(Box(0.5, 0.5, 1, 1), "product", 0.8)]
     assert len(policies.objects(found)) == boxes
-    assert policies.whole_image_share == 0.25
+    assert policies.shares(["product"]) == [0.25]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +93,8 @@ def print_search(results: Sequence[SearchResult]) -> None:
             table_console.print(line, highlight=False)
     if chosen is not None:
         best = POLICIES[chosen]
-        fields = {"box_policy": best.boxes, **asdict(best)}
-        del fields["boxes"]
-        table_console.print(f"for the card: {json.dumps(fields)}", highlight=False)
+        line = f'for the card: "box_policy": "{best.boxes}", "whole_image_share": {best.whole_image_share}'
+        table_console.print(line, highlight=False)
 
 
 def _shops(names: Sequence[str], data: Path) -> list[Shop]:

@@ -17,9 +17,9 @@ from PIL import Image
 from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
 from magpie.vision.detector import Detection
+from magpie.vision.embedder import unit
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import crops, to_tensor
-from magpie.vision.views import View, mixed, regions
 from training.detection.searched_pictures import Picture, Shop
 from training.embedding.retrieval import Run, Vectors
 from training.evaluation.bootstrap import intervals
@@ -38,7 +38,6 @@ POLICIES = {
         for boxes, which in (("all", "all boxes"), ("best", "best box"))
         for share in (0.25, 0.5, 0.75)
     },
-    **{f"all boxes + close-up of {side:.0%}": QueryPolicy(close_up=side) for side in (0.5, 0.6, 0.7)},
 }
 BETTER_OF = "better of best box and whole"  # measured beside them: two objects, which serving does not make
 TRUE = "true boxes"
@@ -49,29 +48,24 @@ CATALOGUES = ("whole", "boxes", "both")  # what a catalogue picture is found by;
 class Cut:
     """One picture's vectors, unit norm."""
 
-    detections: Sequence[Detection]  # best first
-    truth: Sequence[Box]
-    vectors: Mapping[Box, NDArray[np.float32]]  # (D,) of every region that a policy or a catalogue asks for
-
-    def of(self, boxes: Sequence[Box]) -> Vectors:
-        """(K, D)"""
-        return np.stack([self.vectors[box] for box in boxes])
+    whole: Vectors  # (1, D)
+    boxes: Vectors  # (K, D), best first
+    truth: Vectors  # (M, D)
 
     def asked(self, policy: QueryPolicy) -> Vectors:
         """(O, D): the objects that a search with it would look for."""
-        views = _views(policy, self.detections)
-        return mixed(self.of(regions(views)), views)
-
-    def better_of(self) -> Vectors:
-        """(1 or 2, D): the best box, if there is one, and the whole image."""
-        return self.of([*(one.box for one in self.detections[:1]), WHOLE_IMAGE])
+        if policy.boxes == "whole" or not len(self.boxes):
+            return self.whole
+        boxes = self.boxes[:1] if policy.boxes == "best" else self.boxes
+        share = policy.whole_image_share
+        return unit((1 - share) * boxes + share * self.whole) if share else boxes
 
     def catalogued(self, by: str) -> Vectors:
         """(O, D): what a picture of the catalogue is found by."""
-        boxes = [one.box for one in self.detections[: CataloguePolicy().max_boxes]]
+        boxes = self.boxes[: CataloguePolicy().max_boxes]
         if by == "both":
-            return self.of([*boxes, WHOLE_IMAGE])
-        return self.of(boxes if by == "boxes" and boxes else [WHOLE_IMAGE])
+            return np.concatenate([boxes, self.whole])
+        return boxes if by == "boxes" and len(boxes) else self.whole
 
 
 @dataclass(frozen=True)
@@ -133,15 +127,15 @@ def measure_search(
         [[bool(one.products & other.products) for other in shop.catalogue] for one in shop.photos], bool
     )
     asked = {name: [cut.asked(policy) for cut in photos] for name, policy in POLICIES.items()}
-    asked[BETTER_OF] = [cut.better_of() for cut in photos]
-    if all(cut.truth for cut in photos):
-        asked[TRUE] = [cut.of(cut.truth) for cut in photos]
+    asked[BETTER_OF] = [np.concatenate([cut.boxes[:1], cut.whole]) for cut in photos]
+    if all(len(cut.truth) for cut in photos):
+        asked[TRUE] = [cut.truth for cut in photos]
     held = {by: [cut.catalogued(by) for cut in catalogue] for by in CATALOGUES}
     return SearchResult(
         shop.name,
         {name: {by: _hits(objects, held[by], right) for by in held} for name, objects in asked.items()},
         [picture.group for picture in shop.photos],
-        float(np.mean([len(cut.detections) > 0 for cut in photos])),
+        float(np.mean([len(cut.boxes) > 0 for cut in photos])),
     )
 
 
@@ -149,17 +143,12 @@ def _cut(
     picture: Picture, find: Find, run: Run, spec: InputSpec, space: str, advance: Callable[[], None]
 ) -> Cut:
     image = picture.load()
-    found = list(find(image)[:MAX_QUERY_OBJECTS])
+    boxes = [detection.box for detection in find(image)[:MAX_QUERY_OBJECTS]]
     truth = [] if picture.truth is None else [Box(*row) for row in picture.truth.tolist()]
-    wanted = [views for policy in POLICIES.values() for views in _views(policy, found)]
-    boxes = list(dict.fromkeys([WHOLE_IMAGE, *regions(wanted), *truth]))
-    vectors = run(to_tensor(crops(np.asarray(image), boxes, spec), spec))[space]
+    squares = crops(np.asarray(image), [WHOLE_IMAGE, *boxes, *truth], spec)
+    vectors = run(to_tensor(squares, spec))[space]
     advance()
-    return Cut(found, truth, dict(zip(boxes, vectors, strict=True)))
-
-
-def _views(policy: QueryPolicy, found: Sequence[Detection]) -> list[list[View]]:
-    return policy.views([(detection.box, detection.label) for detection in policy.objects(found)])
+    return Cut(vectors[:1], vectors[1 : 1 + len(boxes)], vectors[1 + len(boxes) :])
 
 
 def _hits(asked: Sequence[Vectors], held: Sequence[Vectors], right: NDArray[np.bool_]) -> Hits:

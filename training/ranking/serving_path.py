@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import UndecodableImage
-from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.tables.problems import BadFile, Problem
-from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
+from magpie.vision.box_policy import WHOLE, CataloguePolicy, QueryPolicy
 from magpie.vision.bundle import Bundle
 from magpie.vision.decode import decode
-from magpie.vision.detector import Detector
-from magpie.vision.embedder import Embedder
+from magpie.vision.detector import Detection, Detector
+from magpie.vision.embedder import Embedder, unit
 from magpie.vision.preprocess import Pixels, crops
-from magpie.vision.views import mixed, regions
 
 MAX_QUERY_OBJECTS = 5  # what a search looks for if the caller does not say
 
@@ -62,20 +60,23 @@ class ServingPath:
         return self._embedded(photos, progress, self._query_vectors)
 
     def _catalogue_vectors(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
-        if self._detector is None:
-            return self._cut(pixels, [WHOLE_IMAGE])
-        found = self._catalogue.objects(self._detector.detect(pixels))
-        return self._cut(pixels, [detection.box for detection in found])
+        return self._cut(
+            pixels,
+            [WHOLE] if self._detector is None else self._catalogue.objects(self._detector.detect(pixels)),
+        )
 
     def _query_vectors(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
         if self._detector is None:
-            return self._cut(pixels, [WHOLE_IMAGE])
+            return self._cut(pixels, [WHOLE])
         found = self._query.objects(self._detector.detect(pixels, MAX_QUERY_OBJECTS))
-        views = self._query.views([(detection.box, detection.label) for detection in found])
-        return {space: mixed(vectors, views) for space, vectors in self._cut(pixels, regions(views)).items()}
+        shares = np.array(self._query.shares([object_.label for object_ in found]), np.float32)[:, None]
+        if not shares.any():
+            return self._cut(pixels, found)
+        vectors = self._cut(pixels, [*found, WHOLE])
+        return {space: unit((1 - shares) * v[:-1] + shares * v[-1]) for space, v in vectors.items()}
 
-    def _cut(self, pixels: Pixels, boxes: Sequence[Box]) -> dict[str, NDArray[np.float32]]:
-        return self._embedder.embed(crops(pixels, boxes, self._embedder.input))
+    def _cut(self, pixels: Pixels, objects: Sequence[Detection]) -> dict[str, NDArray[np.float32]]:
+        return self._embedder.embed(crops(pixels, [object_.box for object_ in objects], self._embedder.input))
 
     @staticmethod
     def _embedded(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from magpie.errors import InvalidArgument
-from magpie.geometry import Box
+from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.rpc.context import CallContext
 from magpie.services.photo_source import PhotoSource, customer_of, open_photo
 from magpie.v1 import detection_pb2, detection_pb2_grpc, events_pb2, image_pb2
@@ -17,7 +17,6 @@ from magpie.vision.detector import Detection
 from magpie.vision.fingerprint import fingerprint
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import Pixels, crops
-from magpie.vision.views import regions
 
 MAX_OBJECTS = 30
 
@@ -62,8 +61,10 @@ class DetectionServicer(detection_pb2_grpc.DetectionServiceServicer):
         else:
             detections = self._detector.detect(photo.pixels, request.max_objects)
             found = self._query_policy.objects(detections)
-        views = self._query_policy.views([(detection.box, detection.label) for detection in found])
-        self._keep(customer, photo, regions(views))
+        boxes = [detection.box for detection in found]
+        if any(self._query_policy.shares([detection.label for detection in found])):
+            boxes.append(WHOLE_IMAGE)
+        self._keep(customer, photo, boxes)
         return detection_pb2.DetectResponse(
             image=image_pb2.Image(sha256=photo.sha256),
             width=photo.width,

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import InvalidArgument, NotFound
-from magpie.geometry import Box
+from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.rpc.context import CallContext
 from magpie.services.detection import MAX_OBJECTS, box_of
 from magpie.services.photo_source import PhotoSource, customer_of, open_photo
 from magpie.v1 import embedding_pb2, embedding_pb2_grpc, events_pb2, image_pb2
 from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.crop_store import CropStore
+from magpie.vision.embedder import unit
 from magpie.vision.model_card import InputSpec
 from magpie.vision.preprocess import Pixels, crops
-from magpie.vision.views import mixed, regions
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -57,10 +57,13 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_pb2.EmbedRequest, context: CallContext
     ) -> embedding_pb2.EmbedResponse:
         customer = context.require_customer()
-        labels = [object_.label for object_ in request.objects]
-        views = self._query_policy.views(list(zip(_boxes(request.objects), labels, strict=True)))
-        embedded = self._embedder.embed(self._squares(request.image, customer, regions(views)))
-        vectors = {space: mixed(values, views) for space, values in embedded.items()}
+        boxes = _boxes(request.objects)
+        shares = self._query_policy.shares([object_.label for object_ in request.objects])
+        mixed = any(shares)
+        squares = self._squares(request.image, customer, [*boxes, WHOLE_IMAGE] if mixed else boxes)
+        vectors = self._embedder.embed(squares)
+        if mixed:
+            vectors = {space: _mix(values[:-1], values[-1], shares) for space, values in vectors.items()}
         return embedding_pb2.EmbedResponse(objects=_messages(request.objects, vectors), bundle=self._bundle)
 
     def EmbedDetected(  # type: ignore[override]  # our context on every transport
@@ -97,6 +100,14 @@ def _boxes(objects: Sequence[image_pb2.DetectedObject]) -> list[Box]:
     if not 1 <= len(objects) <= MAX_OBJECTS:
         raise InvalidArgument("objects", f"needs 1 to {MAX_OBJECTS}, got {len(objects)}")
     return [box_of(object_.box, f"objects[{row}].box") for row, object_ in enumerate(objects)]
+
+
+def _mix(
+    vectors: NDArray[np.float32], whole: NDArray[np.float32], shares: Sequence[float]
+) -> NDArray[np.float32]:
+    """Vectors (N, d), each with its share of the whole image's (d,), unit norm again."""
+    share = np.array(shares, np.float32)[:, None]
+    return unit((1 - share) * vectors + share * whole)
 
 
 def _messages(

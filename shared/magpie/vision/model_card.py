@@ -54,10 +54,6 @@ class DetectionSpec:
     # Chosen by measurement with an embedder. The whole image stands in where there is no box.
     box_policy: BoxPolicy = "all"
     whole_image_share: float = 0.0  # [0, 1): of the whole image's vector, in the vector of each box
-    close_up: float = (
-        0.0  # [0, 1): sides of the middle that also goes into the vector of a large box; 0: none
-    )
-    close_up_from: float = 0.7  # share of the photo that a box covers, from which it is large
 
     def __post_init__(self) -> None:
         if self.box_policy not in get_args(BoxPolicy):
@@ -66,8 +62,6 @@ class DetectionSpec:
             )
         if not 0 <= self.whole_image_share < 1:
             raise ValueError(f"`whole_image_share` must lie in [0, 1), got {self.whole_image_share}")
-        if not 0 <= self.close_up < 1:
-            raise ValueError(f"`close_up` must lie in [0, 1), got {self.close_up}")
 
 
 @dataclass(frozen=True)

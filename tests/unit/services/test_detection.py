@@ -149,13 +149,14 @@ def test_boxes_that_are_none_are_named(
         servicer.Detect(both, call())
 
 
-def test_the_crops_of_all_views_are_kept(detector: Detector, store: MemoryCropStore) -> None:
-    policy = QueryPolicy(whole_image_share=0.3, close_up=0.5, close_up_from=0.0)
+def test_the_whole_image_s_crop_is_kept_where_boxes_will_be_mixed_with_it(
+    detector: Detector, store: MemoryCropStore
+) -> None:
+    policy = QueryPolicy(whole_image_share=0.3)
     servicer = DetectionServicer(detector, store, tiny_models.INPUT, Uploaded(), query_policy=policy)
     response = servicer.Detect(detection_pb2.DetectRequest(image=content(PHOTO)), call())
     assert len(response.objects) == 3
-    boxes = boxes_of(response.objects)
-    assert store.get("shop", SHA, [*boxes, *(box.middle(0.5) for box in boxes), WHOLE_IMAGE]) is not None
+    assert store.get("shop", SHA, [*boxes_of(response.objects), WHOLE_IMAGE]) is not None
 
 
 @pytest.mark.parametrize(

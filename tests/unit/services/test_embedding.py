@@ -138,17 +138,6 @@ def test_detected_boxes_are_mixed_with_the_whole_image_by_their_share(embedder, 
         np.testing.assert_allclose(found[space][1], region, atol=1e-6)
 
 
-def test_a_large_box_is_half_its_close_up(embedder, store) -> None:
-    policy = QueryPolicy(close_up=0.5, close_up_from=BOXES[0].area)
-    servicer = EmbeddingServicer(embedder, store, Uploaded(), "tiny@1", query_policy=policy)
-    request = embedding_pb2.EmbedRequest(image=image_pb2.Image(content=PHOTO), objects=OBJECTS[:1])
-    found = vectors_of(servicer.Embed(request, call()).objects)
-    for space, (box, near) in expected(embedder, [BOXES[0], BOXES[0].middle(0.5)]).items():
-        assert not np.allclose(box, near, atol=1e-4)
-        both = box + near
-        np.testing.assert_allclose(found[space][0], both / np.sqrt((both**2).sum()), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("image", "objects", "message"),
     [

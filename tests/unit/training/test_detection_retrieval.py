@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magpie.geometry import WHOLE_IMAGE, Box
+from magpie.geometry import Box
 from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.detector import Detection
 from magpie.vision.model_card import InputSpec
@@ -102,23 +102,16 @@ def unit_rows(rng, rows, dimension=5):
 
 def test_the_objects_of_a_policy_are_those_that_serving_would_make():
     rng = np.random.default_rng(0)
-    large = Box(0.0, 0.0, 0.9, 0.9)
-    found = [Detection(box, "product", 0.9) for box in (large, CORNER, OTHER_CORNER)]
-    regions = [WHOLE_IMAGE, *(one.box for one in found), large.middle(0.5)]
-    whole, first, second, third, near = rows = unit_rows(rng, 5)
-    cut = Cut(found, [], dict(zip(regions, rows, strict=True)))
-    mixed = 0.7 * first + 0.3 * whole
+    cut = Cut(unit_rows(rng, 1), unit_rows(rng, 3), unit_rows(rng, 0))
+    mixed = 0.7 * cut.boxes[0] + 0.3 * cut.whole[0]
     assert cut.asked(QueryPolicy(0.3, "best")) == pytest.approx((mixed / np.linalg.norm(mixed))[None])
     assert len(cut.asked(QueryPolicy(0.3))) == 3
-    closer = (first + near) / np.linalg.norm(first + near)
-    assert cut.asked(QueryPolicy(close_up=0.5)) == pytest.approx(np.stack([closer, second, third]))
-    assert cut.asked(QueryPolicy(boxes="whole")) == pytest.approx(whole[None])
-    assert cut.better_of() == pytest.approx(np.stack([first, whole]))
-    assert cut.catalogued("both") == pytest.approx(np.stack([first, second, whole]))
-    empty = Cut([], [], {WHOLE_IMAGE: whole})
+    assert cut.asked(QueryPolicy(boxes="whole")) is cut.whole
+    assert cut.catalogued("both") == pytest.approx(np.concatenate([cut.boxes[:2], cut.whole]))
+    empty = Cut(cut.whole, cut.boxes[:0], cut.truth)
     for policy in POLICIES.values():
-        assert empty.asked(policy) == pytest.approx(whole[None])
-    assert empty.catalogued("boxes") == pytest.approx(whole[None])
+        assert empty.asked(policy) is cut.whole
+    assert empty.catalogued("boxes") is cut.whole
 
 
 def test_the_hits_equal_a_naive_loop_over_objects():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.vision.box_policy import WHOLE, CataloguePolicy, QueryPolicy
 from magpie.vision.detector import Detection
 from magpie.vision.model_card import BoxPolicy, DetectionSpec, ModelCard
-from magpie.vision.views import View
 
 FOUND = [Detection(Box(0, 0, 0.5, 0.5 + n / 10), "product", 0.9 - n / 10) for n in range(3)]
 
@@ -27,32 +25,17 @@ def test_queries_hold_the_whole_image_only_where_nothing_was_found() -> None:
 
 
 def test_only_detected_boxes_are_mixed_with_the_whole_image() -> None:
-    box = Box(0, 0, 0.5, 0.5)
-    alone = [View(box, 1.0)]
-    objects = [(box, label) for label in ("product", "query", "image")]
-    mixture = [View(box, 0.75), View(WHOLE_IMAGE, 0.25)]
-    assert QueryPolicy(0.25).views(objects) == [mixture, alone, alone]
-    assert QueryPolicy().views(objects) == [alone] * 3
-
-
-def test_only_large_detected_boxes_are_also_looked_at_from_near() -> None:
-    policy = QueryPolicy(close_up=0.5, close_up_from=0.64)
-    small, large, near = Box(0, 0, 0.75, 0.75), Box(0.2, 0.2, 1, 1), Box(0.4, 0.4, 0.8, 0.8)
-    objects = [(small, "product"), (large, "product"), (large, "query"), (WHOLE_IMAGE, "image")]
-    *alone, fourth = policy.views(objects)
-    assert alone == [[View(small, 1.0)], [View(large, 0.5), View(near, 0.5)], [View(large, 1.0)]]
-    assert fourth == [View(WHOLE_IMAGE, 1.0)]
-    both = replace(policy, whole_image_share=0.5).views(objects[1:2])
-    assert both == [[View(large, 0.25), View(near, 0.25), View(WHOLE_IMAGE, 0.5)]]
+    assert QueryPolicy(0.25).shares(["product", "query", "image"]) == [0.25, 0, 0]
+    assert QueryPolicy().shares(["product"]) == [0]
 
 
 @pytest.mark.parametrize(("boxes", "searched"), [("all", FOUND), ("best", FOUND[:1]), ("whole", [WHOLE])])
 def test_the_detector_s_card_says_what_is_searched_by(boxes: BoxPolicy, searched: list[Detection]) -> None:
-    chosen = {"whole_image_share": 0.25, "close_up": 0.6, "close_up_from": 0.8}
-    policy = QueryPolicy.of(DetectionSpec(("product",), 0.5, 0.5, 10, box_policy=boxes, **chosen))
+    spec = DetectionSpec(("product",), 0.5, 0.5, 10, box_policy=boxes, whole_image_share=0.25)
+    policy = QueryPolicy.of(spec)
     assert policy.objects(FOUND) == searched
     assert policy.objects([]) == [WHOLE]
-    assert policy == QueryPolicy(boxes=boxes, **chosen)
+    assert policy.shares(["product", "image"]) == [0.25, 0]
 
 
 def test_a_card_that_says_nothing_searches_by_all_boxes_alone() -> None:
@@ -60,7 +43,7 @@ def test_a_card_that_says_nothing_searches_by_all_boxes_alone() -> None:
     assert QueryPolicy().objects(FOUND) == FOUND
 
 
-@pytest.mark.parametrize("wrong", [{"box_policy": "none"}, {"whole_image_share": 1.0}, {"close_up": 1.0}])
+@pytest.mark.parametrize("wrong", [{"box_policy": "none"}, {"whole_image_share": 1.0}])
 def test_a_policy_that_there_is_not_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DetectionSpec(("product",), 0.5, 0.5, 10, **wrong)  # type: ignore[arg-type]
