@@ -36,7 +36,11 @@ class Optimizer:
         return optim.AdamW([g for g in groups if g["params"]], weight_decay=self.weight_decay)
 
     def average(self, model: nn.Module) -> AveragedModel | None:
-        """An exponential moving average of `model`, or None."""
+        """An exponential moving average of `model`, or None.
+
+        With that of batch norm's statistics: those of one moment do not fit weights averaged over many.
+        """
         if not self.ema:
             return None
-        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema))  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(self.ema)  # type: ignore[no-untyped-call]
+        return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

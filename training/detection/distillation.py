@@ -10,6 +10,7 @@ of the new classes, for all of these have labels. And it is to see as the old on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from training.detection.matching import iou_and_cover
 from training.detection.recipe import Keep
 from training.detection.task import DetectionTask
 from training.device import Device
+from training.models.backbone import train_with_fixed_statistics
 
 SAME = 0.5  # IoU with a labelled box from which a find of the old detector is taken to be that thing
 
@@ -34,6 +36,10 @@ class DistillationTask(DetectionTask):
         self.keep = keep
         # In a list, so that it is no part of the task: neither trained nor kept in checkpoints.
         self._old = [old.to(device.name).eval().requires_grad_(False)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Batch norm keeps its statistics: by a batch's own, two networks of equal weights would differ."""
+        return train_with_fixed_statistics(self, mode)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         old = self._old[0]

@@ -54,7 +54,7 @@ class Lite0Backbone(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        return _train_with_fixed_statistics(self, mode)
+        return train_with_fixed_statistics(self, mode)
 
 
 class Lite0Features(nn.Module):
@@ -78,7 +78,7 @@ class Lite0Features(nn.Module):
         return features.mean(dim=(2, 3))
 
     def train(self, mode: bool = True) -> Self:
-        return _train_with_fixed_statistics(self, mode)
+        return train_with_fixed_statistics(self, mode)
 
 
 def _lite0(pretrained: bool) -> Any:  # the package has no types
@@ -124,7 +124,8 @@ class _FloatConv2d(nn.Conv2d):
             return super().forward(input.float())
 
 
-def _train_with_fixed_statistics(module: M, mode: bool) -> M:
+def train_with_fixed_statistics(module: M, mode: bool) -> M:
+    """`module.train(mode)`, but batch norm keeps the statistics that it has."""
     nn.Module.train(module, mode)
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):

@@ -72,3 +72,13 @@ def test_the_average_follows_the_weights_slowly() -> None:
     nn.init.constant_(model.weight, 2.0)
     average.update_parameters(model)
     assert average.module.weight.item() == pytest.approx(0.9 * 1.0 + 0.1 * 2.0)
+
+
+def test_batch_norm_s_statistics_are_averaged_as_the_weights_are() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(1))
+    average = Optimizer(ema=0.9).average(model)
+    assert average is not None
+    for mean in (1.0, 2.0):
+        model[0].running_mean.fill_(mean)
+        average.update_parameters(model)
+    assert average.module[0].running_mean.item() == pytest.approx(0.9 * 1.0 + 0.1 * 2.0)
