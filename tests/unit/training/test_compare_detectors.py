@@ -127,7 +127,13 @@ class OneConvolution(Network):
     def forward(self, pictures):  # type: ignore[no-untyped-def]
         return self.convolution(pictures), pictures
 
-    def losses(self, pictures, targets):  # type: ignore[no-untyped-def]
+    def features(self, pictures):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    def found(self, maps):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    def losses_on(self, maps, targets):  # type: ignore[no-untyped-def]
         raise NotImplementedError
 
     def stages(self) -> list[nn.Module]:
