@@ -192,8 +192,10 @@ def _digest(
     entry: BoxData, recipe: DetectionRecipe, teacher: Path | None, learnt: Sequence[LabelledImage] | None
 ) -> str:
     """Names a pool by all that it depends on, but for how often it is drawn from."""
-    boxes = hashlib.sha256()  # boxes that were mended make another pool
+    boxes = hashlib.sha256()  # boxes that were mended, or other photos, make another pool
     for image in learnt or ():
+        if isinstance(image.source, BoxedPhoto):
+            boxes.update(f"{image.source.name} {image.source.path.stat().st_size}".encode())
         for array in (image.boxes, image.labels, image.ignored):
             boxes.update(array.tobytes())
     labelled = entry.kind in ("clothes", "groceries") and teacher is not None

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -222,6 +223,15 @@ def test_sets_that_are_not_here_are_skipped_by_name_only(place: Place) -> None:
     refused(both, InvalidArgument, "no protected set is left")
     assert place.release(place.good, "--skip-set", "far").exit_code == 0
     assert verify_release(place.current).skipped_sets == ("far",)
+
+
+def test_a_detector_that_did_not_change_is_not_measured(place: Place) -> None:
+    more = '\n[[boxes]]\nname = "nowhere"\nboxes = { data = "nowhere" }\n'
+    place.suite.write_text(place.suite.read_text() + more)
+    result = place.release(place.good, "--dry-run")
+    assert result.exit_code == 0, result.exception
+    tiny_release.put_detector(place.good, np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([[0.7]]))
+    refused(place.release(place.good, "--dry-run"), FailedPrecondition, "nowhere", "not on this machine")
 
 
 def test_a_killed_release_is_cleared_up_by_the_next(place: Place) -> None:

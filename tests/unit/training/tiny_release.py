@@ -40,9 +40,7 @@ def bundle(folder: Path, version: str = "1", sees: np.ndarray = SEES_ALL) -> Pat
     """A bundle with golden tensors; its one space is `identity`."""
     folder.mkdir(parents=True)
     boxes, scores = np.array([[0.1, 0.1, 0.9, 0.9], [0, 0, 0.5, 0.5]]), np.array([[0.5], [0.2]])
-    detector = tiny_models.detector(folder, boxes, scores)
-    detector.save(folder / "detector.card.json")
-    _detector_golden(folder, detector)
+    put_detector(folder, boxes, scores)
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),  # (N, 3)
         helper.make_node("Add", ["mean", "lift"], ["colour"]),  # above 0
@@ -69,7 +67,10 @@ def bundle(folder: Path, version: str = "1", sees: np.ndarray = SEES_ALL) -> Pat
     return folder
 
 
-def _detector_golden(folder: Path, card: ModelCard) -> None:
+def put_detector(folder: Path, boxes: np.ndarray, scores: np.ndarray) -> None:
+    """A detector that finds these boxes in every picture, with its golden tensors, in a bundle's folder."""
+    card = tiny_models.detector(folder, boxes, scores)
+    card.save(folder / "detector.card.json")
     images = {f"image_{row}": image for row, image in enumerate(pictures())}
     squares = detector_squares({**images, "squares": np.empty(len(images))}, card.input)
     outputs = OnnxSession(card, folder, threads=1).run(to_tensor(squares, card.input))
