@@ -66,7 +66,8 @@ def command(
 ) -> None:
     """Put runs of `magpie train detection` beside each other: how good they are, and what they cost.
 
-    All are judged on the same photos, by class and by places alone; a teacher by places alone. Parameters,
+    All are judged on the same photos: each class by itself, as COCO does; with one class a box, as a search
+    answers (AP50 as served); and by places alone, which is all that a teacher is judged by. Parameters,
     GFLOPs (a multiplication and an addition are two) and times are those of the float32 network, before int8.
     """
     detectors = [contender(run) for run in runs]
@@ -80,7 +81,7 @@ def command(
             by_class = evaluate(one, photos)
             alone = evaluate(one.class_agnostic(), places) if one.names_classes else by_class
             size = one.recipe.model.size if one.recipe else None
-            rows.append(Row(one.title, size, by_class.figures.summary(), alone.figures.ap, cost_of_run(run)))
+            rows.append(Row(one.title, size, by_class.overview, alone.figures.ap, cost_of_run(run)))
             bar.advance(work)
         if teacher is not None:
             alone = evaluate(of_teacher(teacher), places)
@@ -114,14 +115,13 @@ def _described(entry: BoxData) -> str:
 
 def _print_table(rows: list[Row], about: str) -> None:
     table_console.print(about, style="bold", highlight=False)
-    table = Table(
-        "detector", "AP", "AP50", "AP75", "r@100", "places", "M", "GFLOPs", "MB", "ms", "2 thr.", box=None
-    )
+    figures = ("AP", "AP50", "AP75", "r@100", "served")
+    table = Table("detector", *figures, "places", "M", "GFLOPs", "MB", "ms", "2 thr.", box=None)
     for row in rows:
         cost = row.cost
         table.add_row(
             row.detector,
-            *(map(number, row.figures.values()) if row.figures else [""] * 4),
+            *(map(number, row.figures.values()) if row.figures else [""] * len(figures)),
             number(row.places),
             f"{cost.parameters / 1e6:.2f}",
             "" if cost.gflops is None else f"{cost.gflops:.2f}",

@@ -76,10 +76,10 @@ def command(
 ) -> None:
     """Measure a detector: of a bundle, of a detector's card, or of a run of `magpie train detection`.
 
-    For every set: COCO's AP, AP50, AP75 and recall at 100 boxes, by class and by size; the best F1 and the
-    score it is reached from; the errors by kind; and the time of a photo on one thread. A detector of the one
-    class `product` is judged by places alone, others by class name too. With --out the errors are drawn, the
-    worst first, on a page for each set.
+    For every set: COCO's AP, AP50, AP75 and recall at 100 boxes, by class and by size, and AP50 as
+    served, with one class a box; the best F1 and the score it is reached from; the errors by kind; and the
+    time of a photo on one thread. A detector of the one class `product` is judged by places alone, others by
+    class name too. With --out the errors are drawn, the worst first, on a page for each set.
 
     With --search also what the boxes do to search: recall@1 by the whole image, the boxes and mixtures of
     them, and by true boxes in drawn scenes. Which of them a detector's card should name (`box_policy`,
@@ -159,13 +159,13 @@ def _print_tables(results: Sequence[SetResult]) -> None:
         photos = of_set[0].set
         line = f"{name}: {len(photos.images)} photos, {photos.boxes} boxes"
         table_console.print(line, style="bold", highlight=False)
-        summary = Table("detector", *of_set[0].figures.summary(), "best F1", "from", "ms", box=None)
+        summary = Table("detector", *of_set[0].overview, "best F1", "from", "ms", box=None)
         sizes = Table("AP, recall@100", *of_set[0].figures.by_size, box=None)
         errors = Table("errors", *MEANING, "from", box=None)
         for result in of_set:
             summary.add_row(
                 result.detector,
-                *map(number, result.figures.summary().values()),
+                *map(number, result.overview.values()),
                 *(number(result.best_f1), f"{result.best_from:.2f}", f"{result.milliseconds:.1f}"),
             )
             sizes.add_row(
@@ -177,8 +177,8 @@ def _print_tables(results: Sequence[SetResult]) -> None:
         tables = [summary, sizes, errors]
         for result in of_set:
             if len(photos.taxonomy) > 1:
-                tables.append(Table(result.detector, "AP", "AP50", "recall@100", box=None))
-                for label, values in result.figures.by_class.items():
+                tables.append(Table(result.detector, *next(iter(result.by_class.values())), box=None))
+                for label, values in result.by_class.items():
                     tables[-1].add_row(label, *map(number, values.values()))
         for table in tables:
             table_console.print(table)

@@ -12,10 +12,10 @@ from typing import Any
 
 from magpie.errors import InvalidArgument
 from training.detection.cost import RUNS, Cost
-from training.detection.evaluate import plain
+from training.detection.evaluate import SERVED, plain
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-FIGURES = ("AP", "AP50", "AP75", "recall@100")
+FIGURES = ("AP", "AP50", "AP75", "recall@100", SERVED)
 COSTS = ("parameters M", "GFLOPs", "ONNX MB", "ms, 1 thread", "ms, 2 threads", "steps", "minutes")
 HEADINGS = ("detector", "input px", *FIGURES, "AP, places alone", *COSTS)
 NEW_PAGE = f"# Detectors\n\n{BEGIN}\n{END}\n"
@@ -27,7 +27,7 @@ class Row:
 
     detector: str
     size: int | None  # px
-    figures: dict[str, float] | None  # AP, AP50, AP75, recall@100
+    figures: dict[str, float] | None  # FIGURES
     places: float  # AP with all classes taken as one
     cost: Cost
 

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from magpie.errors import InvalidArgument
 from magpie.vision.bundle import MANIFEST, Bundle
 from magpie.vision.detector import Detector, detection_spec
-from magpie.vision.model_card import ModelCard
+from magpie.vision.model_card import InputSpec, ModelCard
 from training.detection.export import export_graph
-from training.detection.measure import Detect, by_teacher, class_agnostic, served
+from training.detection.measure import Detect, Run, by_teacher, class_agnostic, in_each_class, served
 from training.detection.recipe import DetectionRecipe
 from training.detection.runs import is_of_detector, onnx_run, recipe_of, trained_network
 from training.detection.teacher import Teacher
@@ -26,7 +26,8 @@ class Contender:
 
     title: str
     taxonomy: tuple[str, ...]
-    detect: Detect
+    detect: Detect  # as serving does: a box has one class
+    in_each_class: Detect  # for COCO's figures; of one class, the same
     shown_from: float | None = None  # the card's score threshold; None: that of the best F1
     recipe: DetectionRecipe | None = None  # of a run
     serving: Detector | None = None  # as a search runs it, with its card's suppression; None: it has no card
@@ -38,7 +39,8 @@ class Contender:
 
     def class_agnostic(self) -> Contender:
         """The same with all classes taken as one."""
-        return replace(self, taxonomy=ANY, detect=class_agnostic(self.detect))
+        places = class_agnostic(self.detect)
+        return replace(self, taxonomy=ANY, detect=places, in_each_class=places)
 
 
 def contender(path: Path) -> Contender:
@@ -64,14 +66,15 @@ def contender(path: Path) -> Contender:
 
 def of_teacher(model: Path) -> Contender:
     """Of an ONNX file, class-agnostic. Raises InvalidArgument if it or its labels are missing."""
-    return Contender(model.stem, ANY, by_teacher(Teacher(model)))
+    detect = by_teacher(Teacher(model))
+    return Contender(model.stem, ANY, detect, detect)
 
 
 def _of_card(title: str, card: ModelCard, folder: Path) -> Contender:
     spec = detection_spec(card)
-    detect = served(onnx_run(card.verified_model(folder)), card.input, spec.taxonomy)
-    serving = Detector(card, folder, threads=1)
-    return Contender(title, spec.taxonomy, detect, spec.score_threshold, serving=serving)
+    run = onnx_run(card.verified_model(folder))
+    own = _of_network(title, run, card.input, spec.taxonomy)
+    return replace(own, shown_from=spec.score_threshold, serving=Detector(card, folder, threads=1))
 
 
 def _of_run(folder: Path) -> Contender:
@@ -84,6 +87,8 @@ def _of_run(folder: Path) -> Contender:
         model = Path(scratch) / "detector.onnx"
         export_graph(trained_network(folder), model, recipe.model.input)
         run = onnx_run(model)
-    return Contender(
-        folder.name, recipe.taxonomy, served(run, recipe.model.input, recipe.taxonomy), recipe=recipe
-    )
+    return replace(_of_network(folder.name, run, recipe.model.input, recipe.taxonomy), recipe=recipe)
+
+
+def _of_network(title: str, run: Run, spec: InputSpec, taxonomy: tuple[str, ...]) -> Contender:
+    return Contender(title, taxonomy, served(run, spec, taxonomy), in_each_class(run, spec, taxonomy))

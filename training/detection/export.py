@@ -19,7 +19,7 @@ from magpie.vision.model_card import DetectionSpec, InputSpec, ModelCard, Output
 from magpie.vision.preprocess import Letterbox, to_tensor
 from training.detection.coco_metrics import coco_figures
 from training.detection.contract import Network
-from training.detection.measure import IOU_THRESHOLD, drawn_scenes, judge, served
+from training.detection.measure import IOU_THRESHOLD, drawn_scenes, in_each_class, judge, served
 from training.detection.pool import Pool
 from training.detection.proposals import PROPOSALS
 from training.detection.recipe import DetectionRecipe
@@ -137,11 +137,13 @@ def _parity(
     # Products of whatever kind are also drawn: photos with boxes are few.
     images = [*pictures.development, *(drawn_scenes(100) if len(recipe.taxonomy) == 1 else [])]
     for name, path in (("fp32", fp32), ("int8", int8)):
-        judged = judge(served(onnx_run(path), spec, recipe.taxonomy), images)
+        run = onnx_run(path)
+        judged = judge(in_each_class(run, spec, recipe.taxonomy), images)
         summary = coco_figures(judged, recipe.taxonomy).summary() if images else {}
         figures[name] = {figure: round(value, 4) for figure, value in summary.items()}
         if images:
-            threshold = round(best_f1_threshold(judged)[0], 2)
+            shown = judge(served(run, spec, recipe.taxonomy), images)
+            threshold = round(best_f1_threshold(shown)[0], 2)
     return {
         "largest difference": largest_differences(fp32, int8, sample),
         "ms a photo, one thread": {

@@ -18,7 +18,7 @@ from training.detection.coco_metrics import coco_figures
 from training.detection.contract import Network
 from training.detection.distillation import DistillationTask
 from training.detection.fit_rcnn import fit_rcnn
-from training.detection.measure import judge, served
+from training.detection.measure import in_each_class, judge
 from training.detection.proposals import selective_search
 from training.detection.recipe import DetectionRecipe
 from training.detection.runs import FITTED, recipe_of, torch_run, trained_network
@@ -78,7 +78,7 @@ def train(
 
     def measured_by(trained: Network) -> dict[str, float]:
         taken.save()
-        detect = served(torch_run(trained.eval(), device.name), recipe.model.input, recipe.taxonomy)
+        detect = in_each_class(torch_run(trained.eval(), device.name), recipe.model.input, recipe.taxonomy)
         figures.update(coco_figures(judge(detect, pictures.development), recipe.taxonomy).summary())
         watch(figures)
         return figures

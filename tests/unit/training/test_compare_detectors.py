@@ -110,7 +110,7 @@ def test_a_page_without_markers_is_left_alone_and_a_missing_one_is_made(tmp_path
 def test_what_was_not_measured_is_left_empty() -> None:
     cost = Cost(parameters=2_500_000, gflops=None, bytes=10_000_000, ms={1: 20.0, 2: 12.0})
     line = page_part([Row("teacher", 300, None, 0.25, cost)], "a set").splitlines()[-1]
-    assert line == "| teacher | 300 |  |  |  |  | 0.250 | 2.50 |  | 10.0 | 20.0 | 12.0 |  |  |"
+    assert line == "| teacher | 300 |  |  |  |  |  | 0.250 | 2.50 |  | 10.0 | 20.0 | 12.0 |  |  |"
 
 
 def test_detectors_of_other_classes_are_not_compared(root: Path, tmp_path: Path) -> None:
