@@ -427,6 +427,26 @@ def test_any_sequence_of_writes_deaths_and_searches(
     assert found(reader) == found(parts.engine("cold")) == expected
 
 
+def test_what_comes_again_with_equal_bytes_after_the_changes_were_read_stays(parts: Parts) -> None:
+    """The first snapshot has the bytes, the one being written has not: the catalogue keeps them."""
+    parts.put("p1", 1)
+    parts.compact()
+    parts.put("p2", 2)
+    parts.compact()
+    parts.delete("p1")
+
+    def again(step: str) -> None:
+        if step == "archive":
+            parts.put("p1", 3)
+
+    done = parts.compact(again)
+    assert done is not None and (done.generation, done.objects) == (3, 1)
+    assert len(parts.stored()["p1 a"]) > 10
+    assert found(parts.engine("cold")) == found(parts.engine()) == {"p1 a": 3, "p2 a": 2}
+    parts.compact()
+    assert found(parts.engine("colder")) == {"p1 a": 3, "p2 a": 2}
+
+
 def test_writes_are_seen_by_the_next_answer_while_compaction_runs_and_is_killed(
     parts: Parts, redis_url: str, local_aws: str
 ) -> None:

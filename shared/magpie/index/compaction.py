@@ -1,10 +1,10 @@
 """Writes a customer's next snapshot: the newest one, and all changes since.
 
-1. let go, in the catalogue, of what the newest snapshot took over from it before the last compaction;
-2. read the newest snapshot and the changes since;
+1. read the newest snapshot and the changes since;
+2. let go, in the catalogue, of what the snapshot before that one took over, and the next one will have, too;
 3. write the next one to the local disk;
 4. upload it, under a name that nothing points to;
-5. swap the pointer, if it is still the one of step 2: this is the moment at which it happens;
+5. swap the pointer, if it is still the one of step 1: this is the moment at which it happens;
 6. tell the readers;
 7. let go, in the catalogue, of what the snapshot *before* the new one took over, so that either of the two
    that are kept holds all that the catalogue no longer does: a damaged one can be done without;
@@ -85,18 +85,16 @@ def compact(
         pointer = replace(pointer, file=pointer.previous)
     following = pointer.generation + 1
     step("archive")
-    merged_before = old.merged if old else []
+    # An image that has gone since may come again with equal bytes: those will not be in the new snapshot.
+    merged_before = [
+        image for image in (old.merged if old else []) if table.keeps(image.product_id, image.image_sha256)
+    ]
     left = [image for image in merged_before if image.generation < generation]
     archived = _archive(catalogue, customer, bundle, left)
     if not damaged and (cursor == old.cursor if old else not table.view().dimensions):
         return None
     contents = _Contents(table, model)
-    # An image that has gone since may come again with equal bytes: those would not be in the new snapshot.
-    kept = [
-        image
-        for image in merged_before
-        if image.generation == generation and table.keeps(image.product_id, image.image_sha256)
-    ]
+    kept = [image for image in merged_before if image.generation == generation]
     merged = [Merged(*image, digest, following) for image, digest in table.fresh.digests.items()]
     path = snapshots.new_path(customer, bundle, following)
     try:
