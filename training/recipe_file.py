@@ -62,6 +62,9 @@ def build(kind: type[R], values: Mapping[str, Any], where: str, prefix: str = ""
     for key, value in values.items():
         if key not in known:
             raise InvalidArgument(where, f"`{prefix}{key}` is unknown{nearest(key, known)}")
+        default = _default(known[key])
+        if is_dataclass(default) and isinstance(value, Mapping):
+            value = merged(asdict(default), value)  # a table states differences, too, and not from its kind's
         arguments[key] = _checked(hints[key], value, where, f"{prefix}{key}")
     missing = [name for name, field in known.items() if _needed(field) and name not in arguments]
     if missing:
@@ -105,6 +108,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = value
     return result
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _needed(field: Field[Any]) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from magpie.errors import InvalidArgument
 from training import recipe_file
+from training.detection.recipe import DetectionRecipe
 from training.embedding.recipe import EmbeddingRecipe, read_recipe
+from training.optimizer import Optimizer
 
 RECIPES = sorted((Path(__file__).parents[3] / "training" / "recipes").glob("*.toml"))
 
@@ -42,6 +44,15 @@ def test_a_base_lies_under_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text('seed = 7\noptimizer.lr = 1.0\n[[data]]\ndata = "a"\n')
     read = read_recipe(recipe(tmp_path, 'base = "base.toml"\noptimizer.ema = 0.5\n'))
     assert (read.seed, read.optimizer.lr, read.optimizer.ema) == (7, 1.0, 0.5)
+
+
+def test_a_table_changes_what_it_names_and_leaves_the_recipe_s_own_defaults(tmp_path: Path) -> None:
+    """A detector's defaults are not those of any optimizer."""
+    plain = DetectionRecipe()
+    assert plain.optimizer != Optimizer()
+    read = recipe_file.read(DetectionRecipe, recipe(tmp_path, "[optimizer]\nlr = 1e-3\n"))
+    assert read.optimizer == replace(plain.optimizer, lr=1e-3)
+    assert recipe_file.differences(read) == {"optimizer.lr": 1e-3}
 
 
 @pytest.mark.parametrize(
