@@ -62,10 +62,7 @@ def build(kind: type[R], values: Mapping[str, Any], where: str, prefix: str = ""
     for key, value in values.items():
         if key not in known:
             raise InvalidArgument(where, f"`{prefix}{key}` is unknown{nearest(key, known)}")
-        default = _default(known[key])
-        if is_dataclass(default) and isinstance(value, Mapping):
-            value = merged(asdict(default), value)  # a table states differences, too, and not from its kind's
-        arguments[key] = _checked(hints[key], value, where, f"{prefix}{key}")
+        arguments[key] = _checked(hints[key], _over_default(known[key], value), where, f"{prefix}{key}")
     missing = [name for name, field in known.items() if _needed(field) and name not in arguments]
     if missing:
         raise InvalidArgument(where, f"`{prefix}{missing[0]}` is missing")
@@ -110,8 +107,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _default(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+def _over_default(field: Field[Any], value: object) -> object:
+    """A table states differences from the field's default, which need not be that of its type."""
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    if is_dataclass(default) and not isinstance(default, type) and isinstance(value, Mapping):
+        return merged(asdict(default), value)
+    return value
 
 
 def _needed(field: Field[Any]) -> bool:
