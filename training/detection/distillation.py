@@ -84,11 +84,15 @@ def response_loss(
     """Cross entropy with the old scores and GIoU with the old boxes, at the points that are `kept` (N, A).
 
     boxes (N, A, 4), scores (N, A, C'), probabilities; of the old one with C <= C' classes, the others are to
-    be 0. Mean over those points; 0 where there are none.
+    be 0, which counts as much as the old one is sure: it may take a new thing for an old one. Mean over those
+    points; 0 where there are none.
     """
-    wanted = F.pad(old_scores[kept], (0, scores.shape[2] - old_scores.shape[2]))
-    entropy = F.binary_cross_entropy(scores[kept].clamp(1e-6, 1 - 1e-6), wanted, reduction="sum")
-    moved = giou_loss(boxes[kept], old_boxes[kept], wanted.max(dim=1).values)
+    old = old_scores[kept]
+    new_classes = scores.shape[2] - old_scores.shape[2]
+    wanted, sure = F.pad(old, (0, new_classes)), old.max(dim=1).values
+    weight = torch.cat([torch.ones_like(old), sure[:, None].expand(-1, new_classes)], dim=1)
+    entropy = F.binary_cross_entropy(scores[kept].clamp(1e-6, 1 - 1e-6), wanted, weight, reduction="sum")
+    moved = giou_loss(boxes[kept], old_boxes[kept], sure)
     return (entropy + moved) / kept.sum().clamp(min=1)
 
 

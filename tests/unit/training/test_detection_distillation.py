@@ -76,6 +76,14 @@ def test_responses_cost_nothing_where_the_new_one_answers_alike_or_nothing_is_ke
     assert response_loss(boxes, other, boxes, old, kept).item() == pytest.approx(-np.log(0.2), rel=1e-3)
     taken = torch.tensor([[[1.0, 0.0, 0.9], [0.7, 0.9, 0.3]]])  # a new class claims what the old one knows
     assert response_loss(boxes, taken, boxes, old, kept).item() == pytest.approx(-np.log(0.1), rel=1e-3)
+    doubtful = torch.tensor(
+        [[[0.5, 0.0], [0.2, 0.1]]]
+    )  # it may be the new class that the old one took for its own
+    certain, claimed = (torch.tensor([[[0.5, 0.0, new], [0.7, 0.9, 0.3]]]) for new in (0.0, 0.9))
+    cost = response_loss(boxes, claimed, boxes, doubtful, kept) - response_loss(
+        boxes, certain, boxes, doubtful, kept
+    )
+    assert cost.item() == pytest.approx(-0.5 * np.log(0.1), rel=1e-3)
     moved = boxes.clone()
     moved[0, 0] += 0.1
     assert response_loss(moved, alike, boxes, old, kept).item() > 0.5
