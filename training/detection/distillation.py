@@ -19,7 +19,7 @@ from torch import Tensor
 from training.detection.batches import Batch
 from training.detection.contract import Network, Targets
 from training.detection.losses import giou_loss
-from training.detection.matching import iou_and_cover
+from training.detection.matching import COVERED, iou_and_cover
 from training.detection.recipe import Keep
 from training.detection.task import DetectionTask
 from training.device import Device
@@ -48,12 +48,15 @@ class DistillationTask(DetectionTask):
             old_maps = old.features(pictures)
             old_boxes, old_scores = (found.float() for found in old.found(old_maps))
         kept = known_things(batch.targets, old_boxes, old_scores, self.keep.sure)
-        targets = without(batch.targets, old_boxes, kept)
+        judged = without(batch.targets, old_boxes, kept)
         with self.device.autocast():
             maps = self.network.features(pictures)
-            terms = dict(self.network.losses_on(maps, targets))
+            terms = dict(self.network.losses_on(maps, judged))
             boxes, scores = (found.float() for found in self.network.found(maps))
-        terms["responses"] = self.keep.responses * response_loss(boxes, scores, old_boxes, old_scores, kept)
+        absent = sureness(batch.targets, (boxes.detach(), old_boxes), old_boxes, old_scores, kept)
+        terms["responses"] = self.keep.responses * response_loss(
+            boxes, scores, old_boxes, old_scores, kept, absent
+        )
         terms["features"] = self.keep.features * feature_loss(maps, old_maps)
         return terms
 
@@ -78,22 +81,47 @@ def without(targets: Sequence[Targets], boxes: Tensor, kept: Tensor) -> tuple[Ta
     )
 
 
+@torch.no_grad()
+def sureness(
+    targets: Sequence[Targets], claims: Sequence[Tensor], boxes: Tensor, scores: Tensor, kept: Tensor
+) -> Tensor:
+    """(N, A): how sure the old detector is of the thing that a box lies on, 0 where that is none of its own.
+
+    The old boxes (N, A, 4) and scores (N, A, C) that are `kept` (N, A) are its things. A box lies on one by
+    either of its `claims`, each (N, A, 4): the labelled losses leave all of these unjudged, not only what is
+    kept, and a new class could claim an old thing by any of them.
+    """
+    best = scores.max(dim=2).values
+    sure = torch.where(kept, best, 0.0)
+    for row, of_one in enumerate(targets):
+        things, how_sure = boxes[row, kept[row]], best[row, kept[row]]
+        if not len(things):
+            continue
+        for claimed in claims:
+            on = iou_and_cover(claimed[row], things)[1] >= COVERED
+            found = torch.where(on, how_sure[None, :], 0.0).max(dim=1).values
+            if len(of_one.boxes):
+                found[iou_and_cover(claimed[row], of_one.boxes)[0].max(dim=1).values >= SAME] = 0.0
+            sure[row] = torch.maximum(sure[row], found)
+    return sure
+
+
 def response_loss(
-    boxes: Tensor, scores: Tensor, old_boxes: Tensor, old_scores: Tensor, kept: Tensor
+    boxes: Tensor, scores: Tensor, old_boxes: Tensor, old_scores: Tensor, kept: Tensor, absent: Tensor
 ) -> Tensor:
     """Cross entropy with the old scores and GIoU with the old boxes, at the points that are `kept` (N, A).
 
     boxes (N, A, 4), scores (N, A, C'), probabilities; of the old one with C <= C' classes, the others are to
-    be 0, which counts as much as the old one is sure: it may take a new thing for an old one. Mean over those
-    points; 0 where there are none.
+    be 0, wherever and as much as they are `absent` (N, A). Over the number of kept points; 0 where there are
+    none.
     """
+    known = old_scores.shape[2]
+    scores = scores.clamp(1e-6, 1 - 1e-6)
     old = old_scores[kept]
-    new_classes = scores.shape[2] - old_scores.shape[2]
-    wanted, sure = F.pad(old, (0, new_classes)), old.max(dim=1).values
-    weight = torch.cat([torch.ones_like(old), sure[:, None].expand(-1, new_classes)], dim=1)
-    entropy = F.binary_cross_entropy(scores[kept].clamp(1e-6, 1 - 1e-6), wanted, weight, reduction="sum")
-    moved = giou_loss(boxes[kept], old_boxes[kept], sure)
-    return (entropy + moved) / kept.sum().clamp(min=1)
+    entropy = F.binary_cross_entropy(scores[..., :known][kept], old, reduction="sum")
+    claimed = -(absent[..., None] * (1 - scores[..., known:]).log()).sum()
+    moved = giou_loss(boxes[kept], old_boxes[kept], old.max(dim=1).values)
+    return (entropy + claimed + moved) / kept.sum().clamp(min=1)
 
 
 def feature_loss(maps: Sequence[Tensor], old_maps: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from magpie.geometry import WHOLE_IMAGE, Boxes
+from magpie.geometry import Boxes
 from training.datasets.boxed_photo import BoxedPhoto
 
 Labels = NDArray[np.int64]  # (N,), places in a taxonomy
@@ -27,12 +27,6 @@ class LabelledImage:
     def image(self) -> Image.Image:
         """RGB, read anew each time if it comes from a file."""
         return self.source.load() if isinstance(self.source, BoxedPhoto) else self.source
-
-    @classmethod
-    def unlabelled(cls, photo: BoxedPhoto) -> LabelledImage:
-        """Nobody knows what is where: all of it is an ignored region."""
-        nothing = np.empty((0, 4), np.float32)
-        return cls(photo, nothing, np.array([WHOLE_IMAGE], np.float32), np.empty(0, np.int64))
 
     @classmethod
     def of_products(cls, image: Image.Image, boxes: Boxes, ignored: Boxes) -> LabelledImage:

@@ -35,7 +35,6 @@ class BoxData:
     classes: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # categories that may be found or not
     only: tuple[str, ...] = ()  # as if nothing else were annotated, in pictures of these; empty: all
-    unlabelled: bool = False  # as if nothing were annotated: shown only to keep what `start` finds there
     not_products: bool = False  # people, animals, vehicles and furniture are ignored too
     scenes: int = 4000  # `composites`: how many, made once
     rendered: int = 400  # `composites`: products drawn for them

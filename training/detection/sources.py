@@ -84,8 +84,6 @@ def annotated(
     Raises InvalidArgument for a category that the recipe does not place.
     """
     photos = read_boxes(entry, root, BoxFindings() if findings is None else findings)
-    if entry.unlabelled:
-        return [LabelledImage.unlabelled(photo) for photo in photos]
     known = sorted({category for photo in photos for category in photo.categories})
     place = {category: _place(category, entry, taxonomy) for category in known}
     return [_labelled(photo, place) for photo in photos]
@@ -148,8 +146,6 @@ def _divided(
     images = annotated(entry, root, recipe.taxonomy, findings)
     if not images:
         raise InvalidArgument("data", f"{entry.data} has no picture of the splits {', '.join(entry.splits)}")
-    if entry.unlabelled:
-        return [], images
     order = np.random.default_rng(recipe.seed).permutation(len(images))
     count = round(recipe.development * len(images))
     return [images[row] for row in order[:count]], [images[row] for row in order[count:]]

@@ -56,7 +56,6 @@ def train(
     check_run_folder(run_dir, resume=resume)
     if (run_dir / FITTED).exists() and not resume:
         raise FailedPrecondition(f"{run_dir} holds a run already: resume it, or choose another folder")
-    _check_unlabelled(recipe)
     pictures = read_pictures(recipe, root, teacher, pools)
     for name, found in pictures.findings.items():
         if found.found:
@@ -153,16 +152,3 @@ def _task(network: Network, recipe: DetectionRecipe, device: Device) -> Detectio
             "compared: set keep.responses and keep.features to 0",
         )
     return DistillationTask(network, old, recipe.keep, device)
-
-
-def _check_unlabelled(recipe: DetectionRecipe) -> None:
-    """Raises InvalidArgument: photos without boxes teach nothing where there is no old detector to keep."""
-    if recipe.start and not recipe.keep.nothing:
-        return
-    for entry in recipe.data:
-        if entry.unlabelled:
-            raise InvalidArgument(
-                "data",
-                f"{entry.title} is `unlabelled`, from which only a detector learns that begins with another "
-                "(`start`) and is held to it (`keep`): leave it out",
-            )

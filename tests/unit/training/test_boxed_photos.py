@@ -227,14 +227,6 @@ def test_only_some_categories_as_if_the_rest_were_not_annotated(tmp_path):
     assert len(photo.boxes) == 1
 
 
-def test_in_photos_that_are_taken_as_unlabelled_nothing_is_right_or_wrong(tmp_path):
-    coco(tmp_path, [image(1)], [box(1, [10, 10, 20, 20], 9)])
-    (photo,) = annotated(BoxData(str(tmp_path), unlabelled=True), Path("/"), ("cup",))
-    assert (len(photo.boxes), len(photo.labels)) == (0, 0)
-    assert photo.ignored.tolist() == [[0, 0, 1, 1]]
-    assert photo.image.size == (200, 100)
-
-
 def test_a_category_that_the_taxonomy_has_no_place_for_is_refused(tmp_path):
     coco(tmp_path, [image(1)], [box(1, [10, 10, 20, 20], 9)])
     with pytest.raises(InvalidArgument, match="boxes of `hat`: did you mean `hats`"):

@@ -11,6 +11,7 @@ from training.detection.distillation import (
     feature_loss,
     known_things,
     response_loss,
+    sureness,
     without,
 )
 from training.detection.recipe import Keep, Model
@@ -70,24 +71,36 @@ def test_responses_cost_nothing_where_the_new_one_answers_alike_or_nothing_is_ke
     boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]])
     old = torch.tensor([[[1.0, 0.0], [0.0, 0.05]]])
     kept = torch.tensor([[True, False]])
-    alike = torch.tensor([[[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]]])
-    assert response_loss(boxes, alike, boxes, old, kept).item() == pytest.approx(0.0, abs=1e-4)
-    other = torch.tensor([[[0.2, 0.0, 0.0], [0.7, 0.9, 0.3]]])
-    assert response_loss(boxes, other, boxes, old, kept).item() == pytest.approx(-np.log(0.2), rel=1e-3)
-    taken = torch.tensor([[[1.0, 0.0, 0.9], [0.7, 0.9, 0.3]]])  # a new class claims what the old one knows
-    assert response_loss(boxes, taken, boxes, old, kept).item() == pytest.approx(-np.log(0.1), rel=1e-3)
-    doubtful = torch.tensor(
-        [[[0.5, 0.0], [0.2, 0.1]]]
-    )  # it may be the new class that the old one took for its own
-    certain, claimed = (torch.tensor([[[0.5, 0.0, new], [0.7, 0.9, 0.3]]]) for new in (0.0, 0.9))
-    cost = response_loss(boxes, claimed, boxes, doubtful, kept) - response_loss(
-        boxes, certain, boxes, doubtful, kept
-    )
-    assert cost.item() == pytest.approx(-0.5 * np.log(0.1), rel=1e-3)
-    moved = boxes.clone()
-    moved[0, 0] += 0.1
-    assert response_loss(moved, alike, boxes, old, kept).item() > 0.5
-    assert response_loss(moved, other, boxes, old, torch.zeros_like(kept)).item() == 0
+
+    def loss(new, at=boxes, kept=kept, absent=None):
+        of_new = kept.float() if absent is None else absent
+        return response_loss(at, torch.tensor([new]), boxes, old, kept, of_new).item()
+
+    alike, other = [[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]], [[0.2, 0.0, 0.0], [0.7, 0.9, 0.3]]
+    assert loss(alike) == pytest.approx(0.0, abs=1e-4)
+    assert loss(other) == pytest.approx(-np.log(0.2), rel=1e-3)
+    assert loss(alike, at=boxes + torch.tensor([[[0.1], [0.0]]])) > 0.5
+    nothing = torch.zeros_like(kept)
+    assert loss(other, at=boxes + 0.1, kept=nothing) == 0
+    # A new class claims what the old one knows, there or by the other box, as much as the old one is sure.
+    assert loss([[1.0, 0.0, 0.9], [0.7, 0.9, 0.0]]) == pytest.approx(-np.log(0.1), rel=1e-3)
+    beside, half = [[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]], torch.tensor([[1.0, 0.5]])
+    assert loss(beside, absent=half) == pytest.approx(-0.5 * np.log(0.7), rel=1e-3)
+
+
+def test_a_box_on_an_old_thing_is_none_of_a_new_class_though_the_old_one_does_not_fire_there():
+    thing, inside, elsewhere, labelled = (
+        [0.1, 0.1, 0.5, 0.5], [0.2, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.1, 0.7, 0.5],
+    )  # fmt: skip
+    old_boxes = torch.tensor([[thing, inside, elsewhere, elsewhere, labelled]])
+    new_boxes = torch.tensor([[thing, inside, elsewhere, thing, labelled]])
+    scores = torch.tensor([[[0.8], [0.1], [0.1], [0.1], [0.1]]])
+    known = [targets([labelled])]
+    kept = known_things(known, old_boxes, scores, sure=0.2)
+    sure = sureness(known, (new_boxes, old_boxes), old_boxes, scores, kept)
+    assert sure[0].tolist() == pytest.approx([0.8, 0.8, 0.0, 0.8, 0.0])
+    none = torch.zeros_like(kept)
+    assert sureness(known, (new_boxes, old_boxes), old_boxes, scores, none).sum() == 0
 
 
 def test_maps_are_compared_relative_to_the_old_ones():

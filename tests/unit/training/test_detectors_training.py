@@ -11,7 +11,7 @@ import torch
 from magpie.errors import InvalidArgument
 from tests.unit.training.tiny_boxes import COLOURS, write_coco
 from training.commands.detection import FOLDER
-from training.detection.recipe import Batch, BoxData, DetectionRecipe, Keep, Model, read_recipe
+from training.detection.recipe import Batch, BoxData, DetectionRecipe, Model, read_recipe
 from training.detection.runs import trained_network
 from training.detection.train import train
 from training.models.detectors.fast_rcnn import FastRcnnShape
@@ -93,19 +93,3 @@ def test_boxes_that_a_network_chooses_itself_cannot_be_held_to_an_old_network_s(
     longer = replace(recipe, start=str(tmp_path / "old"))
     with pytest.raises(InvalidArgument, match="proposes other boxes"):
         train(data, tmp_path / "new", longer, resume=False, tracking=None, pools=tmp_path / "pools")
-
-
-def test_photos_without_boxes_are_shown_to_keep_what_an_old_detector_finds_there(data, tmp_path):
-    recipe = recipe_of("modern")
-    train(data, tmp_path / "old", recipe, resume=False, tracking=None, pools=tmp_path / "pools")
-    unlabelled = (BoxData("tiny"), BoxData("tiny", unlabelled=True, share=3))
-    grown = replace(recipe, data=unlabelled, taxonomy=(*COLOURS, "new"), start=str(tmp_path / "old"))
-    train(data, tmp_path / "new", grown, resume=False, tracking=None, pools=tmp_path / "pools")
-    told = json.loads((tmp_path / "new" / "data.json").read_text())
-    labelled, shown = told["train"]
-    assert labelled["boxes"] > 0
-    assert shown["boxes"] == 0
-    assert shown["pictures"] == labelled["pictures"] + told["development"]  # none of them is kept back
-    for alone in (replace(grown, start=""), replace(grown, keep=Keep(responses=0, features=0))):
-        with pytest.raises(InvalidArgument, match="tiny is `unlabelled`"):
-            train(data, tmp_path / "alone", alone, resume=False, tracking=None, pools=tmp_path / "pools")
