@@ -66,15 +66,17 @@ def evaluate(one: Contender, photos: LabelledSet, advance: Callable[[], None] = 
     """Detect in every photo of a set, whose taxonomy is the detector's. `advance` is called for each."""
     seconds: list[float] = []
     judged = judge(timed(one.detect, seconds), _counted(photos.images, advance))
-    ranked = judged if one.in_each_class is one.detect else judge(one.in_each_class, photos.images)
+    served = coco_figures(judged, photos.taxonomy)
+    same = one.in_each_class is one.detect
+    figures = served if same else coco_figures(judge(one.in_each_class, photos.images), photos.taxonomy)
     best_from, best_f1 = best_f1_threshold(judged)
     shown_from = best_from if one.shown_from is None else one.shown_from
     shown = [photo.above(shown_from) for photo in judged]
     return SetResult(
         detector=one.title,
         set=photos,
-        figures=coco_figures(ranked, photos.taxonomy),
-        served=coco_figures(judged, photos.taxonomy),
+        figures=figures,
+        served=served,
         best_f1=best_f1,
         best_from=best_from,
         shown_from=shown_from,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def served(run: Run, spec: InputSpec, taxonomy: Sequence[str] = ("product",)) ->
 
     A box has one class: its surest.
     """
-    return _detecting(run, spec, [(tuple(taxonomy), slice(None))], taxonomy)
+    return _detecting(run, spec, [tuple(taxonomy)])
 
 
 def in_each_class(run: Run, spec: InputSpec, taxonomy: Sequence[str]) -> Detect:
@@ -49,31 +50,23 @@ def in_each_class(run: Run, spec: InputSpec, taxonomy: Sequence[str]) -> Detect:
     One thing may be found in two classes, each with its own score: where the right one is only the second
     best, that lowers precision, but is not yet a miss. With one class, the same as `served`.
     """
-    return _detecting(
-        run, spec, [((name,), slice(place, place + 1)) for place, name in enumerate(taxonomy)], taxonomy
-    )
+    return _detecting(run, spec, [(name,) for name in taxonomy])
 
 
-def _detecting(
-    run: Run, spec: InputSpec, groups: Sequence[tuple[tuple[str, ...], slice]], taxonomy: Sequence[str]
-) -> Detect:
-    """The classes of a group, columns of the scores, suppress each other; the best boxes of all groups."""
+def _detecting(run: Run, spec: InputSpec, groups: Sequence[tuple[str, ...]]) -> Detect:
+    """`groups` divide the taxonomy in its order. Only classes of one group suppress each other."""
     letterbox = Letterbox(spec.size, spec.fill)
-    place_of = {name: place for place, name in enumerate(taxonomy)}
+    everything = [DetectionSpec(names, LOWEST_SCORE, IOU_THRESHOLD, MOST) for names in groups]
+    ends = np.cumsum([len(names) for names in groups])[:-1]  # between the groups' columns
+    place_of = {name: place for place, name in enumerate(chain.from_iterable(groups))}
 
     def detect(image: Image.Image) -> tuple[Boxes, Scores, Labels]:
         boxes, scores = run(to_tensor(letterbox(image)[None], spec))
         place = letterbox.placement(image.width, image.height)
         found = [
             detection
-            for names, columns in groups
-            for detection in objects(
-                boxes[0],
-                scores[0][:, columns],
-                DetectionSpec(names, LOWEST_SCORE, IOU_THRESHOLD, MOST),
-                place,
-                MOST,
-            )
+            for group, of_group in zip(everything, np.split(scores[0], ends, axis=1), strict=True)
+            for detection in objects(boxes[0], of_group, group, place, MOST)
         ]
         found = sorted(found, key=lambda detection: -detection.score)[:MOST]
         return (
