@@ -71,7 +71,8 @@ def rank_page(
     if not candidates:
         return HitList(facets=[count_facet(name, []) for name in facets])
 
-    spaces = [space for space, weight in config.fusion.weights.items() if weight > 0]
+    # In an order of their own: that of a protobuf map is not the same everywhere, and sums round by it.
+    spaces = sorted(space for space, weight in config.fusion.weights.items() if weight > 0)
     similarities = np.array([[c.similarity[space] for space in spaces] for c in candidates], np.float64)
     ids = sorted({candidate.product_id for candidate in candidates})
     number = {id_: n for n, id_ in enumerate(ids)}

@@ -101,6 +101,15 @@ def test_reasons_sum_to_the_score(candidates: list[Candidate], method: Fusion.Me
         assert ("boost: ours" in {reason.term for reason in hit.reasons}) == (hit.product_id == "a")
 
 
+def test_spaces_are_summed_in_their_own_order() -> None:
+    """A protobuf map has another order in each process, and pages that differ in a score's last bit differ."""
+    spaces = "abcdefgh"
+    rules = RankingConfig(fusion=Fusion(method=Fusion.METHOD_WEIGHTED, weights=dict.fromkeys(spaces, 1.0)))
+    found = Candidate(product_id="p", similarity=dict.fromkeys(spaces, 0.5))
+    (hit,) = rank(rules, [found], catalogue("p"), limit=1, explain=True)
+    assert [reason.term for reason in hit.reasons] == list(spaces)
+
+
 def test_a_boost_reorders() -> None:
     candidates = [candidate("a", 0.9), candidate("b", 0.8)]
     products = catalogue("a") | catalogue("b", attributes={"brand": AttributeValue(text="ours")})
