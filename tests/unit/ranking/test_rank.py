@@ -102,7 +102,7 @@ def test_reasons_sum_to_the_score(candidates: list[Candidate], method: Fusion.Me
 
 
 def test_spaces_are_summed_in_their_own_order() -> None:
-    """A protobuf map has another order in each process, and pages that differ in a score's last bit differ."""
+    """A protobuf map has another order in each process: pages would differ in the last bit of a score."""
     spaces = "abcdefgh"
     rules = RankingConfig(fusion=Fusion(method=Fusion.METHOD_WEIGHTED, weights=dict.fromkeys(spaces, 1.0)))
     found = Candidate(product_id="p", similarity=dict.fromkeys(spaces, 0.5))
