@@ -10,6 +10,7 @@ SAM ?= 1.170.0
 ARCHITECTURE ?= arm64
 DATA ?=
 NAME ?=
+JOBS ?= 2
 SIZES ?=
 ENGINES ?=
 TEACHER ?=
@@ -22,6 +23,9 @@ pip := $(bin)/python -m pip install --quiet --disable-pip-version-check
 protos := $(wildcard proto/magpie/v1/*.proto)
 checked := shared local functions training tests
 typed := shared local functions training
+# Files of tests run beside each other, each on one thread: its servers are its own, on free ports.
+one_thread := OMP_NUM_THREADS=1
+side_by_side := -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -58,11 +62,11 @@ status: setup ## What runs, and where.
 
 # --- Development -----------------------------------------------------------------------------------------------
 
-test: .venv/.develop ## All tests. MAGPIE_DATA=folder adds those on development photos.
-	$(bin)/python -m pytest
+test: .venv/.develop ## All tests, JOBS=2 files at once. MAGPIE_DATA=folder adds those on development photos.
+	$(one_thread) $(bin)/python -m pytest $(side_by_side)
 
 test-fast: .venv/.develop ## Unit and contract tests alone.
-	$(bin)/python -m pytest tests/unit tests/contract -m 'not slow'
+	$(one_thread) $(bin)/python -m pytest $(side_by_side) tests/unit tests/contract -m 'not slow'
 
 lint: .venv/.develop ## ruff and mypy --strict.
 	$(bin)/ruff check .

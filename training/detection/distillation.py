@@ -47,13 +47,18 @@ class DistillationTask(DetectionTask):
         with torch.no_grad(), self.device.autocast():
             old_maps = old.features(pictures)
             old_boxes, old_scores = (found.float() for found in old.found(old_maps))
-        kept = known_things(batch.targets, old_boxes, old_scores, self.keep.sure)
+        labelled = on_labelled(batch.targets, old_boxes)
+        kept = (old_scores.max(dim=2).values >= self.keep.sure) & ~labelled
         judged = without(batch.targets, old_boxes, kept)
         with self.device.autocast():
             maps = self.network.features(pictures)
             terms = dict(self.network.losses_on(maps, judged))
             boxes, scores = (found.float() for found in self.network.found(maps))
-        absent = sureness(batch.targets, (boxes.detach(), old_boxes), old_boxes, old_scores, kept)
+        # The labelled losses leave unjudged every box that lies on a kept thing, not only what is kept: a new
+        # class could claim an old thing by any of them, by the old one's place or by its own.
+        own = boxes.detach()
+        absent = on_kept(old_boxes, old_boxes, kept) & ~labelled
+        absent |= on_kept(own, old_boxes, kept) & ~on_labelled(batch.targets, own)
         terms["responses"] = self.keep.responses * response_loss(
             boxes, scores, old_boxes, old_scores, kept, absent
         )
@@ -61,16 +66,24 @@ class DistillationTask(DetectionTask):
         return terms
 
 
-def known_things(targets: Sequence[Targets], boxes: Tensor, scores: Tensor, sure: float) -> Tensor:
-    """(N, A) bool: where the old detector is `sure` of something that has no label of its own.
-
-    Its boxes (N, A, 4), its scores (N, A, C).
-    """
-    fires = scores.max(dim=2).values >= sure
+@torch.no_grad()
+def on_labelled(targets: Sequence[Targets], boxes: Tensor) -> Tensor:
+    """(N, A) bool: which of the boxes (N, A, 4) are taken for a labelled thing."""
+    same = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     for row, of_one in enumerate(targets):
         if len(of_one.boxes):
-            fires[row] &= iou_and_cover(boxes[row], of_one.boxes)[0].max(dim=1).values < SAME
-    return fires
+            same[row] = (iou_and_cover(boxes[row], of_one.boxes)[0] >= SAME).any(dim=1)
+    return same
+
+
+@torch.no_grad()
+def on_kept(boxes: Tensor, old_boxes: Tensor, kept: Tensor) -> Tensor:
+    """(N, A) bool: which boxes (N, A, 4) lie on one of the old boxes (N, A, 4) that are `kept` (N, A)."""
+    lies = torch.zeros_like(kept)
+    for row, rows in enumerate(kept):
+        if rows.any():
+            lies[row] = (iou_and_cover(boxes[row], old_boxes[row, rows])[1] >= COVERED).any(dim=1)
+    return lies
 
 
 def without(targets: Sequence[Targets], boxes: Tensor, kept: Tensor) -> tuple[Targets, ...]:
@@ -81,45 +94,19 @@ def without(targets: Sequence[Targets], boxes: Tensor, kept: Tensor) -> tuple[Ta
     )
 
 
-@torch.no_grad()
-def sureness(
-    targets: Sequence[Targets], claims: Sequence[Tensor], boxes: Tensor, scores: Tensor, kept: Tensor
-) -> Tensor:
-    """(N, A): how sure the old detector is of the thing that a box lies on, 0 where that is none of its own.
-
-    The old boxes (N, A, 4) and scores (N, A, C) that are `kept` (N, A) are its things. A box lies on one by
-    either of its `claims`, each (N, A, 4): the labelled losses leave all of these unjudged, not only what is
-    kept, and a new class could claim an old thing by any of them.
-    """
-    best = scores.max(dim=2).values
-    sure = torch.where(kept, best, 0.0)
-    for row, of_one in enumerate(targets):
-        things, how_sure = boxes[row, kept[row]], best[row, kept[row]]
-        if not len(things):
-            continue
-        for claimed in claims:
-            on = iou_and_cover(claimed[row], things)[1] >= COVERED
-            found = torch.where(on, how_sure[None, :], 0.0).max(dim=1).values
-            if len(of_one.boxes):
-                found[iou_and_cover(claimed[row], of_one.boxes)[0].max(dim=1).values >= SAME] = 0.0
-            sure[row] = torch.maximum(sure[row], found)
-    return sure
-
-
 def response_loss(
     boxes: Tensor, scores: Tensor, old_boxes: Tensor, old_scores: Tensor, kept: Tensor, absent: Tensor
 ) -> Tensor:
     """Cross entropy with the old scores and GIoU with the old boxes, at the points that are `kept` (N, A).
 
     boxes (N, A, 4), scores (N, A, C'), probabilities; of the old one with C <= C' classes, the others are to
-    be 0, wherever and as much as they are `absent` (N, A). Over the number of kept points; 0 where there are
-    none.
+    be 0 wherever they are `absent` (N, A). Over the number of kept points; 0 where there are none.
     """
     known = old_scores.shape[2]
     scores = scores.clamp(1e-6, 1 - 1e-6)
     old = old_scores[kept]
     entropy = F.binary_cross_entropy(scores[..., :known][kept], old, reduction="sum")
-    claimed = -(absent[..., None] * (1 - scores[..., known:]).log()).sum()
+    claimed = -(1 - scores[..., known:][absent]).log().sum()
     moved = giou_loss(boxes[kept], old_boxes[kept], old.max(dim=1).values)
     return (entropy + claimed + moved) / kept.sum().clamp(min=1)
 

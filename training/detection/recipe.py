@@ -34,7 +34,7 @@ class BoxData:
     # Category -> class of the taxonomy. Others are classes by their own name; with one class all are of it.
     classes: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # categories that may be found or not
-    only: tuple[str, ...] = ()  # as if nothing else were annotated, in pictures of these; empty: all
+    only: tuple[str, ...] = ()  # as if nothing else were annotated; empty: all
     not_products: bool = False  # people, animals, vehicles and furniture are ignored too
     scenes: int = 4000  # `composites`: how many, made once
     rendered: int = 400  # `composites`: products drawn for them

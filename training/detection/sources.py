@@ -99,12 +99,7 @@ def read_boxes(entry: BoxData, root: Path, findings: BoxFindings) -> list[BoxedP
     """The photos of an entry's splits, as if what it does not name in `only` had not been annotated."""
     reader = voc_boxes if entry.kind == "voc" else coco_boxes
     photos = reader.read(root / entry.data, findings)
-    kept = [photo for photo in photos if not entry.splits or photo.split in entry.splits]
-    return [
-        _only(photo, entry.only)
-        for photo in kept
-        if not entry.only or set(photo.categories) & set(entry.only)
-    ]
+    return [_only(photo, entry.only) for photo in photos if not entry.splits or photo.split in entry.splits]
 
 
 def _only(photo: BoxedPhoto, categories: Sequence[str]) -> BoxedPhoto:

@@ -222,9 +222,12 @@ def test_only_some_categories_as_if_the_rest_were_not_annotated(tmp_path):
         [image(1), image(2), image(3)],
         [box(1, [10, 10, 20, 20]), box(1, [50, 10, 20, 20], 9), box(2, [10, 10, 20, 20], 9)],
     )
-    (photo,) = read_boxes(BoxData(str(tmp_path), only=("cup",)), Path("/"), BoxFindings())
-    assert (photo.path.name, photo.categories, photo.ignored) == ("1.png", ("cup",), ())
-    assert len(photo.boxes) == 1
+    photos = read_boxes(BoxData(str(tmp_path), only=("cup",)), Path("/"), BoxFindings())
+    assert [(photo.path.name, photo.categories) for photo in photos] == [
+        ("1.png", ("cup",)), ("2.png", ()), ("3.png", ()),
+    ]  # fmt: skip
+    assert [len(photo.boxes) for photo in photos] == [1, 0, 0]
+    assert not any(photo.ignored for photo in photos)
 
 
 def test_a_category_that_the_taxonomy_has_no_place_for_is_refused(tmp_path):

@@ -9,9 +9,9 @@ from training.detection.contract import Targets
 from training.detection.distillation import (
     DistillationTask,
     feature_loss,
-    known_things,
+    on_kept,
+    on_labelled,
     response_loss,
-    sureness,
     without,
 )
 from training.detection.recipe import Keep, Model
@@ -56,13 +56,9 @@ def test_a_detector_that_grew_answers_as_the_old_one_did(architecture):
         assert torch.allclose(ratio, scores[..., 0] / scores[..., 1], rtol=1e-3)
 
 
-def test_what_the_old_detector_finds_is_no_background_unless_it_has_a_label():
+def test_what_the_old_detector_finds_becomes_an_ignored_region():
     boxes = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9], [0.0, 0.5, 0.2, 0.8]]])
-    scores = torch.tensor([[[0.9, 0.0], [0.0, 0.8], [0.1, 0.05]]])
-    labelled = [targets([[0.61, 0.6, 0.9, 0.9]])]
-    kept = known_things(labelled, boxes, scores, sure=0.2)
-    assert kept.tolist() == [[True, False, False]]
-    (changed,) = without(labelled, boxes, kept)
+    (changed,) = without([targets([[0.61, 0.6, 0.9, 0.9]])], boxes, torch.tensor([[True, False, False]]))
     assert changed.ignored.tolist() == [pytest.approx([0.1, 0.1, 0.3, 0.3])]
     assert len(changed.boxes) == 1
 
@@ -73,7 +69,7 @@ def test_responses_cost_nothing_where_the_new_one_answers_alike_or_nothing_is_ke
     kept = torch.tensor([[True, False]])
 
     def loss(new, at=boxes, kept=kept, absent=None):
-        of_new = kept.float() if absent is None else absent
+        of_new = kept if absent is None else absent
         return response_loss(at, torch.tensor([new]), boxes, old, kept, of_new).item()
 
     alike, other = [[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]], [[0.2, 0.0, 0.0], [0.7, 0.9, 0.3]]
@@ -82,25 +78,53 @@ def test_responses_cost_nothing_where_the_new_one_answers_alike_or_nothing_is_ke
     assert loss(alike, at=boxes + torch.tensor([[[0.1], [0.0]]])) > 0.5
     nothing = torch.zeros_like(kept)
     assert loss(other, at=boxes + 0.1, kept=nothing) == 0
-    # A new class claims what the old one knows, there or by the other box, as much as the old one is sure.
+    # A new class claims what the old one knows, there or by the other box.
     assert loss([[1.0, 0.0, 0.9], [0.7, 0.9, 0.0]]) == pytest.approx(-np.log(0.1), rel=1e-3)
-    beside, half = [[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]], torch.tensor([[1.0, 0.5]])
-    assert loss(beside, absent=half) == pytest.approx(-0.5 * np.log(0.7), rel=1e-3)
+    beside, both = [[1.0, 0.0, 0.0], [0.7, 0.9, 0.3]], torch.tensor([[True, True]])
+    assert loss(beside, absent=both) == pytest.approx(-np.log(0.7), rel=1e-3)
 
 
-def test_a_box_on_an_old_thing_is_none_of_a_new_class_though_the_old_one_does_not_fire_there():
-    thing, inside, elsewhere, labelled = (
-        [0.1, 0.1, 0.5, 0.5], [0.2, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.1, 0.7, 0.5],
-    )  # fmt: skip
-    old_boxes = torch.tensor([[thing, inside, elsewhere, elsewhere, labelled]])
-    new_boxes = torch.tensor([[thing, inside, elsewhere, thing, labelled]])
-    scores = torch.tensor([[[0.8], [0.1], [0.1], [0.1], [0.1]]])
-    known = [targets([labelled])]
-    kept = known_things(known, old_boxes, scores, sure=0.2)
-    sure = sureness(known, (new_boxes, old_boxes), old_boxes, scores, kept)
-    assert sure[0].tolist() == pytest.approx([0.8, 0.8, 0.0, 0.8, 0.0])
-    none = torch.zeros_like(kept)
-    assert sureness(known, (new_boxes, old_boxes), old_boxes, scores, none).sum() == 0
+THING, INSIDE, ELSEWHERE, ACROSS = (
+    [0.1, 0.1, 0.5, 0.5], [0.2, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.1, 0.7, 0.5],
+)  # fmt: skip
+
+
+def test_boxes_on_old_things_and_boxes_that_are_taken_for_labelled_ones():
+    boxes = torch.tensor([[THING, INSIDE, ELSEWHERE, ACROSS]] * 2)
+    kept = torch.tensor([[True, False, False, False], [False] * 4])
+    assert on_kept(boxes, boxes, kept).tolist() == [[True, True, False, True], [False] * 4]
+    known = [targets([ACROSS]), targets([])]
+    assert on_labelled(known, boxes).tolist() == [[False, False, False, True], [False] * 4]
+
+
+class Finds(torch.nn.Module):
+    """Finds what it is told to, wherever it looks; its labelled losses are nothing."""
+
+    def __init__(self, boxes, scores):
+        super().__init__()
+        self.boxes = torch.nn.Parameter(torch.tensor([boxes]))
+        self.scores = torch.nn.Parameter(torch.tensor([scores]))
+        self.judged = None
+
+    def features(self, pictures):
+        return [pictures]
+
+    def found(self, maps):
+        return self.boxes, self.scores
+
+    def losses_on(self, maps, judged):
+        self.judged = judged
+        return {}
+
+
+def test_no_box_on_an_old_thing_may_be_of_a_new_class_though_the_old_one_does_not_fire_there():
+    old = Finds([THING, INSIDE, ELSEWHERE, ELSEWHERE, ACROSS], [[0.8], [0.1], [0.1], [0.1], [0.9]])
+    new = Finds([THING, INSIDE, ELSEWHERE, THING, ACROSS], [[0.8, 0.5]] + [[0.1, 0.5]] * 4)
+    task = DistillationTask(new, old, Keep(), CPU)
+    task(Batch(torch.zeros(1, 3, 8, 8), (targets([ACROSS]),)))["responses"].backward()
+    # ACROSS is labelled, so that it may be of the new class, and the old detector is not believed there.
+    assert (new.scores.grad[0, :, 1] > 0).tolist() == [True, True, False, True, False]
+    assert new.judged[0].ignored.tolist() == [pytest.approx(THING)]
 
 
 def test_maps_are_compared_relative_to_the_old_ones():
