@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+PR_SET_PDEATHSIG = 1  # from sys/prctl.h
 PROGRESS_SECONDS = 15.0  # a progress bar redraws itself ten times a second; a log needs less
 KEPT_LINES = 200
 
@@ -39,7 +40,7 @@ class TrainerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its loaders end with it
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours is alive yet
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock
         )
         assert self._child.stdout is not None
         self._pump = threading.Thread(
@@ -117,8 +118,11 @@ def _split(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
+# Found before any fork: the child of a process with threads must load nothing, a lock may be held for ever.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
 def _die_with_parent() -> None:
     """A trainer whose keeper was killed must not train on, unseen."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1  # from sys/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if _prctl:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
