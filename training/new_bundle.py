@@ -31,7 +31,8 @@ def new_bundle(old: Bundle, out: Path, identity: str, *, taken: str, made: str) 
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise FailedPrecondition(f"{partial} cannot be made: {error.strerror}; choose another folder") from error
+        reason = f"{partial} cannot be made: {error.strerror}; choose another folder"
+        raise FailedPrecondition(reason) from error
     yield partial
     Bundle.load(partial)
     partial.replace(out)
