@@ -94,6 +94,10 @@ def main() -> None:
         _fail("interrupted", 130)
     except MagpieError as error:
         _fail(str(error), 1)
+    except OSError as error:
+        if error.filename is None:  # of no file that somebody named: a defect, which wants its traceback
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
 
 
 def _fail(message: str, code: int) -> None:

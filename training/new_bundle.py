@@ -16,8 +16,8 @@ def new_bundle(old: Bundle, out: Path, identity: str, *, taken: str, made: str) 
     """The folder to write it to, empty; it becomes `out` whole, or not at all.
 
     `taken` is what comes from the bundle `old`, `made` what two models must not give one name to. Raises
-    FailedPrecondition if `out` exists or its folder cannot be made, if `identity` (name@version) is that of
-    `old`, or at the end if what was written is no bundle.
+    FailedPrecondition if `out` exists, if `identity` (name@version) is that of `old`, or at the end if what
+    was written is no bundle, and OSError if its folder cannot be made.
     """
     if out.exists():
         raise FailedPrecondition(f"{out} exists already: choose another folder, or remove it")
@@ -28,11 +28,7 @@ def new_bundle(old: Bundle, out: Path, identity: str, *, taken: str, made: str) 
         )
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        reason = f"{partial} cannot be made: {error.strerror}; choose another folder"
-        raise FailedPrecondition(reason) from error
+    partial.mkdir(parents=True)
     yield partial
     Bundle.load(partial)
     partial.replace(out)

@@ -25,7 +25,7 @@ from training.detection.task import DetectionTask
 from training.device import Device
 from training.models.backbone import train_with_fixed_statistics
 
-SAME = 0.5  # IoU with a labelled box from which a find of the old detector is taken to be that thing
+SAME = 0.5  # IoU with a labelled box from which a detector's box is taken to be that thing
 
 
 class DistillationTask(DetectionTask):
@@ -68,7 +68,7 @@ class DistillationTask(DetectionTask):
 
 @torch.no_grad()
 def on_labelled(targets: Sequence[Targets], boxes: Tensor) -> Tensor:
-    """(N, A) bool: which of the boxes (N, A, 4) are taken for a labelled thing."""
+    """(N, A) bool: which of a detector's boxes (N, A, 4) are taken to be a labelled thing."""
     same = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     for row, of_one in enumerate(targets):
         if len(of_one.boxes):

@@ -102,6 +102,20 @@ def test_without_a_running_system(tmp_path: Path) -> None:
     assert str(tmp_path) in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["up", "--home", "file/home"], "file/home"),
+        (["status", "--home", "file/home"], "file/home/run.json"),
+    ],
+)
+def test_a_path_that_cannot_be_is_named(arguments: list[str], made: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = magpie(*arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: {made}: Not a directory\n"
+
+
 def test_the_home_may_stand_before_or_after_the_command(tmp_path: Path) -> None:
     for arguments in (("--home", tmp_path, "status", "--json"), ("status", "--home", tmp_path, "--json")):
         answer = json.loads(magpie(*arguments).stdout)
