@@ -87,7 +87,7 @@ class EmbeddingBatches:
         self.product: Codes = np.array([numbers.get(f"{e.dataset}/{e.product}", UNKNOWN) for e in examples])
         self.labels = {column: self._codes(column) for column in columns}
         self.rivals = Rivals(len(numbers))
-        catalogue = self._is_catalogue = np.array([e.catalogue for e in examples])
+        catalogue = self.is_catalogue = np.array([e.catalogue for e in examples])
         self._photos = [np.flatnonzero((self.product == p) & ~catalogue) for p in range(len(numbers))]
         self._catalogue = [np.flatnonzero((self.product == p) & catalogue) for p in range(len(numbers))]
         self._pairable = np.flatnonzero(
@@ -149,7 +149,7 @@ class EmbeddingBatches:
                 column: torch.from_numpy(np.where(as_taken, codes[rows], UNKNOWN))
                 for column, codes in self.labels.items()
             },
-            catalogue=torch.from_numpy(self._is_catalogue[rows]),
+            catalogue=torch.from_numpy(self.is_catalogue[rows]),
             as_taken=torch.from_numpy(as_taken),
         )
 

@@ -103,11 +103,12 @@ class Losses:
     # identity
     triplet: float = 0.5  # batch-hard, over siamese views of products
     triplet_scale: float = 10.0  # sharpness of its soft margin
+    contrast: float = 0.0  # of photos with the pictures of the whole catalogue
     softmax: float = 1.0  # normalised softmax over the products
     proxy_anchor: float = 0.0  # the alternative
     proxy_margin: float = 0.1
     proxy_alpha: float = 32.0
-    temperature: float = 0.05  # of the normalised softmaxes
+    temperature: float = 0.05  # of the contrast and the normalised softmaxes
     # category: a normalised softmax for each label column
     category: float = 1.0
     smoothing: float = 0.1  # of the labels
@@ -116,6 +117,11 @@ class Losses:
     # all: what ImageNet knew and no label says
     distillation: float = 2.0  # features near the ImageNet features
     geometry: float = 4.0  # cosines of the identity and similar spaces near those of the ImageNet features
+
+    @property
+    def learn_identity(self) -> bool:
+        """Whether any term needs products."""
+        return bool(self.triplet or self.contrast or self.softmax or self.proxy_anchor)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning.losses import (  # type: ignore[import-untyped]
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from training.device import Device
 from training.embedding.batches import UNKNOWN, Batch, EmbeddingBatches
 from training.losses.batch_hard_triplet import batch_hard_triplet
+from training.losses.catalogue_contrast import CatalogueContrast
 from training.losses.feature_distillation import feature_distillation, geometry_distillation
 from training.losses.taxonomy_contrastive import taxonomy_contrastive
 from training.models.embedder import Embedder
@@ -24,9 +26,10 @@ from training.models.embedder import Embedder
 class EmbeddingTask(nn.Module):
     """Loss terms of a batch, weighted.
 
-    identity: batch-hard triplet over siamese views, with a normalised softmax over the products (Zhai and
-    Wu 2019, arXiv 1811.12649) or Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911); category: a normalised
-    softmax for each label column, over the pictures that have the label; similar: contrast over the taxonomy.
+    identity: batch-hard triplet over siamese views, with a contrast of photos and the whole catalogue, a
+    normalised softmax over the products (Zhai and Wu 2019, arXiv 1811.12649) or Proxy-Anchor (Kim et al.
+    2020, arXiv 2003.13911); category: a normalised softmax for each label column, over the pictures that have
+    the label; similar: contrast over the taxonomy.
     All stay near `teacher` (M, 1280), the ImageNet features of every example: the features themselves, and
     the cosines of pairs in the spaces that must know what no label says (learning without forgetting).
 
@@ -49,6 +52,11 @@ class EmbeddingTask(nn.Module):
         self.register_buffer("teacher_mean", teacher.mean(dim=0), persistent=False)
         with torch.no_grad():
             start = embedder.project(teacher)
+        self.contrast: CatalogueContrast | None = None
+        if products and losses.contrast:
+            shown = np.where(batches.is_catalogue, batches.product, UNKNOWN)
+            keys = _class_means(start["identity"], torch.from_numpy(shown), products)
+            self.contrast = CatalogueContrast(keys.detach(), losses.temperature)
         self.softmax: Any = None  # of a library without types
         self.proxy_anchor: Any = None
         if products and losses.softmax:
@@ -95,6 +103,9 @@ class EmbeddingTask(nn.Module):
             terms["triplet"] = losses.triplet * batch_hard_triplet(
                 spaces["identity"], batch.item, losses.triplet_scale
             )
+        if self.contrast is not None:
+            loss = self.contrast(spaces["identity"], batch.item, batch.catalogue)
+            terms["contrast"] = losses.contrast * loss
         if self.softmax is not None and known.any():
             loss = self.softmax(spaces["identity"][known], batch.product[known])
             terms["softmax"] = losses.softmax * loss

@@ -103,7 +103,7 @@ def read_pictures(
         development,
         held_out,
         columns=tuple(dict.fromkeys((*recipe.taxonomy, *recipe.domains))),
-        identity=bool(recipe.losses.triplet or recipe.losses.softmax or recipe.losses.proxy_anchor),
+        identity=recipe.losses.learn_identity,
         allow_near_duplicates=recipe.development.allow_near_duplicates,
         skip_unreadable=recipe.skip_unreadable,
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training.losses.batch_hard_triplet import batch_hard_triplet
+from training.losses.catalogue_contrast import KEPT, CatalogueContrast
 from training.losses.feature_distillation import feature_distillation, geometry_distillation
 from training.losses.taxonomy_contrastive import taxonomy_contrastive
 
@@ -98,3 +99,53 @@ def test_geometry_distillation_takes_no_note_of_a_rotation() -> None:
     teacher = unit_vectors(6, seed=1)
     rotation = torch.linalg.qr(unit_vectors(8, seed=5)).Q
     assert geometry_distillation(teacher @ rotation, teacher).item() == pytest.approx(0.0, abs=1e-12)
+
+
+@given(
+    items=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=12),
+    seed=st.integers(0, 99),
+)
+def test_catalogue_contrast_equals_the_loop(items: list[tuple[int, bool]], seed: int) -> None:
+    """Products 0 to 3, of which 3 has no picture yet; 4 to 6 are twins, known in this batch alone."""
+    items = [
+        (item, shown) for n, (item, shown) in enumerate(items) if item < 4 or (item, shown) not in items[:n]
+    ]
+    vectors = unit_vectors(len(items), seed)
+    keys = unit_vectors(4, seed + 100)
+    keys[3] = 0
+    loss = CatalogueContrast(keys, 0.1).eval()
+    candidates = [(item, keys[item]) for item in range(3)]
+    candidates += [(item, vectors[row]) for row, (item, shown) in enumerate(items) if shown and item >= 4]
+    terms = []
+    for row, (item, shown) in enumerate(items):
+        right = [vector for name, vector in candidates if name == item]
+        if not shown and right:
+            total = sum(math.exp(float(vectors[row] @ vector) / 0.1) for _, vector in candidates)
+            terms.append(-math.log(math.exp(float(vectors[row] @ right[0]) / 0.1) / total))
+    expected = sum(terms) / len(terms) if terms else 0.0
+    found = loss(vectors, torch.tensor([i for i, _ in items]), torch.tensor([s for _, s in items]))
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_catalogue_contrast_remembers_catalogue_pictures_while_training() -> None:
+    keys, vectors = unit_vectors(3, 1), unit_vectors(5, 2)
+    keys[2] = 0  # has no picture
+    items, shown = torch.tensor([0, 0, 1, 2, 7]), torch.tensor([True, True, False, True, True])
+    loss = CatalogueContrast(keys, 0.1)
+    loss.eval()(vectors, items, shown)
+    assert torch.equal(loss.keys, keys)
+    loss.train()(vectors, items, shown)
+    seen = F.normalize(vectors[0] + vectors[1], dim=0)
+    assert torch.allclose(loss.keys[0], F.normalize(KEPT * keys[0] + (1 - KEPT) * seen, dim=0))
+    assert torch.equal(loss.keys[1], keys[1])
+    assert torch.allclose(loss.keys[2], vectors[3])
+
+
+def test_catalogue_contrast_without_an_answer_is_zero_with_a_finite_gradient() -> None:
+    vectors = unit_vectors(2, 3).requires_grad_()
+    loss = CatalogueContrast(torch.zeros(1, 8, dtype=torch.float64), 0.1)
+    found = loss(vectors, torch.tensor([0, 5]), torch.tensor([False, False]))
+    found.backward()
+    assert found.item() == 0
+    assert vectors.grad is not None
+    assert torch.isfinite(vectors.grad).all()

@@ -126,7 +126,9 @@ def test_a_run_can_start_from_the_weights_of_another(data: Path, tmp_path: Path)
     assert all(torch.allclose(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("change", ["precision=bf16", "losses.proxy_anchor=1", "schedule.kind=sgdr"])
+@pytest.mark.parametrize(
+    "change", ["precision=bf16", "losses.proxy_anchor=1", "losses.contrast=1", "schedule.kind=sgdr"]
+)
 def test_every_way_to_learn_lowers_its_loss(data: Path, tmp_path: Path, change: str) -> None:
     changes = dict([change.split("=")]) | {
         "schedule.epochs": "1",
@@ -135,7 +137,8 @@ def test_every_way_to_learn_lowers_its_loss(data: Path, tmp_path: Path, change: 
     }
     train(data, tmp_path / "run", read_recipe(data / "recipe.toml", changes), resume=False, tracking=None)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    term = "proxy_anchor" if "proxy_anchor" in change else "softmax"
+    setting = change.partition("=")[0]
+    term = setting.removeprefix("losses.") if setting.startswith("losses.") else "softmax"
     assert sum(line[term] for line in lines[-4:]) < sum(line[term] for line in lines[:4])
 
 
