@@ -46,6 +46,6 @@ class CatalogueContrast(nn.Module):
         return -log_share[right[has_answer]].sum() / max(1, len(photos))
 
     def _remember(self, vectors: Tensor, products: Tensor) -> None:
-        seen, row = torch.unique(products, return_inverse=True)  # type: ignore[no-untyped-call]
+        seen, row = torch.unique(products, return_inverse=True)
         mean = F.normalize(vectors.new_zeros(len(seen), vectors.shape[1]).index_add_(0, row, vectors), dim=1)
         self.keys[seen] = F.normalize(KEPT * self.keys[seen] + (1 - KEPT) * mean, dim=1)
