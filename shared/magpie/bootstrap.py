@@ -283,10 +283,12 @@ class Application:
         return SearchServicer(self.engine, self.catalogue, self.stored_vectors, self.sampler)
 
     def _reranking(self) -> RerankingByBundle:
-        _ = self.first.calibration  # one that does not fit keeps the process from starting
-        return RerankingByBundle(
-            self._by_bundle(lambda models: RerankingServicer(models.spaces, models.calibration))
-        )
+        _ = self.first.calibration, self.first.hubness  # what does not fit keeps the process from starting
+
+        def make(models: BundleModels) -> RerankingServicer:
+            return RerankingServicer(models.spaces, models.calibration, models.hubness)
+
+        return RerankingByBundle(self._by_bundle(make))
 
     @cached_property
     def stages(self) -> Stages:

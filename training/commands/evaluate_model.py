@@ -161,7 +161,7 @@ def _caches(
 
         def cache(one: Contender, total: int | None) -> VectorCache:
             task: TaskID = bar.add_task(f"embedding: {one.title}", total=total)
-            return VectorCache(one.run, one.spec, lambda done: bar.advance(task, done))
+            return VectorCache(one.run, one.spec, lambda done: bar.advance(task, done), hubness=one.hubness)
 
         caches = {"model": cache(model, pictures)}
         if peer is not None:

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from magpie.errors import InvalidArgument
 from magpie.ranking import bundled_configs
-from magpie.ranking.calibration import HIT_SPACE, Calibration
+from magpie.ranking.calibration import HIT_SPACE
 from magpie.tables.problems import BadFile, Problem
 from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.vision.bundle import Bundle
+from magpie.vision.bundle_models import BundleModels
 from training.commands.options import examples, json_option, notes, print_json, table_console, tell
 from training.datasets.example import Example
 from training.datasets.source import DataSource, read_examples
@@ -99,11 +100,8 @@ def command(
     spaces = tuple(release.embedder_card.spaces)
     if HIT_SPACE not in spaces:
         raise InvalidArgument("bundle", f"has no space `{HIT_SPACE}`, only {', '.join(spaces)}")
-    calibration = (
-        Calibration.load(release.folder, release.calibration, release.embedder_card.sha256)
-        if release.calibration
-        else None
-    )
+    fitted = BundleModels(release, threads)
+    calibration = fitted.calibration
     calibrated = calibration is not None
     old = bundled_configs.read(path, spaces, calibrated=calibrated) if path.exists() else None
     pictures = _catalogue(catalogue)
@@ -124,6 +122,7 @@ def command(
             np.array([number[str(picture.product)] for picture in pictures], np.intp),
             [{number[id_]: grade for id_, grade in query.grades.items() if grade > 0} for query in graded],
             spaces,
+            fitted.hubness,
         ),
         spaces,
         [category[product] for product in products],

@@ -104,7 +104,8 @@ def rank_set(
     of_queries = cache.vectors([query.example for query in queries], condition)
     of_gallery = cache.vectors(gallery)
     chosen = space_in(of_queries, space or entry.space)
-    return rank(entry, queries, of_queries[chosen], gallery, of_gallery[chosen])
+    asked, found = of_queries[chosen], of_gallery[chosen]
+    return rank(entry, queries, asked, gallery, found, cache.penalty(chosen, found))
 
 
 def space_in(spaces: Collection[str], wanted: str) -> str:

@@ -40,7 +40,7 @@ class Ranking:
     gallery: tuple[Example, ...]  # (G,)
     metrics: Mapping[str, PerQuery]
     hits: NDArray[np.int64]  # (Q, HITS) rows of the gallery, best first; -1 where there is no more
-    scores: NDArray[np.float32]  # (Q, HITS) cosine
+    scores: NDArray[np.float32]  # (Q, HITS) cosine, less the penalty
     is_right: NDArray[np.bool_]  # (Q, HITS)
     best_right: NDArray[np.int64]  # (Q,) row of the gallery: the first right one
     place: NDArray[np.int64]  # (Q,) its place, from 1
@@ -70,16 +70,19 @@ def rank(
     query_vectors: Vectors,
     gallery: Sequence[Example],
     gallery_vectors: Vectors,
+    penalty: NDArray[np.float64] | None = None,
 ) -> Ranking:
     """(Q, D) against (G, D). A picture never finds itself, nor its own source where the set says so.
 
-    Raises InvalidArgument if no query has anything right in the gallery.
+    `penalty` (G,) is taken off the cosines; without it nothing is. Raises InvalidArgument if no query has
+    anything right in the gallery.
     """
+    penalty = np.zeros(len(gallery)) if penalty is None else penalty
     block = max(1, BLOCK // max(1, len(gallery)))
     parts = []
     for first in range(0, len(queries), block):
         rows = slice(first, first + block)
-        part = _rank_block(entry, queries[rows], query_vectors[rows], gallery, gallery_vectors)
+        part = _rank_block(entry, queries[rows], query_vectors[rows], gallery, gallery_vectors, penalty)
         parts.append(part)
     answerable = np.concatenate([part.answerable for part in parts])
     if not answerable.any():
@@ -114,13 +117,15 @@ def _rank_block(
     query_vectors: Vectors,
     gallery: Sequence[Example],
     gallery_vectors: Vectors,
+    penalty: NDArray[np.float64],
 ) -> _Block:
     allowed = ~_excluded(entry, queries, gallery)  # (B, G)
     grades, right = _judgements(entry, queries, gallery)
     grades, right = grades * allowed, right & allowed
     answerable = np.asarray(right.any(axis=1))  # (B,)
     grades, right, allowed = grades[answerable], right[answerable], allowed[answerable]
-    similarity = np.where(allowed, query_vectors[answerable] @ gallery_vectors.T, np.float32(-np.inf))
+    counted = query_vectors[answerable] @ gallery_vectors.T - penalty.astype(np.float32)
+    similarity = np.where(allowed, counted, np.float32(-np.inf))
     order = np.argsort(-similarity, axis=1, kind="stable")  # equal ones in the gallery's order
     ordered_right = np.take_along_axis(right, order, axis=1)
     metrics = per_query(ordered_right, np.take_along_axis(grades, order, axis=1))

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from magpie.ranking.calibration import HIT_SPACE
+from magpie.ranking.hubness import Hubness
 from magpie.vision.model_card import InputSpec
 from training.datasets.example import Example
 from training.embedding.retrieval import Run, Vectors, embed
@@ -18,11 +21,25 @@ BATCH = 32
 class VectorCache:
     """One model's vectors in memory. `tick` is called with the number of pictures that are done."""
 
-    def __init__(self, run: Run, spec: InputSpec, tick: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        spec: InputSpec,
+        tick: Callable[[int], None] = lambda _: None,
+        *,
+        hubness: Hubness | None = None,
+    ) -> None:
         self._run = run
         self._spec = spec
         self._tick = tick
+        self._hubness = hubness
         self._vectors: dict[tuple[Path, str], dict[str, Vectors]] = {}  # -> space -> (D,)
+
+    def penalty(self, space: str, gallery: Vectors) -> NDArray[np.float64]:
+        """What ranking takes off the cosines of these, (G, D) -> (G,): hubness, in `identity`."""
+        if self._hubness is None or space != HIT_SPACE:
+            return np.zeros(len(gallery))
+        return self._hubness.penalty(gallery)
 
     def missing(self, examples: Sequence[Example], condition: Condition | None = None) -> list[Example]:
         """Those that are not embedded yet, each file once."""

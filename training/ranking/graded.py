@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from magpie.ranking.calibration import HIT_SPACE
+from magpie.ranking.hubness import Hubness
 from magpie.tables.csv_table import read_table
 from magpie.tables.problems import BadFile, Problem
 from magpie.tables.queries import Query, read_queries
@@ -25,13 +27,14 @@ class Candidates:
     similarity: NDArray[np.float64]  # (N, S)
     product: NDArray[np.intp]  # (N,) numbered in the order of their ids
     grades: Mapping[int, float]  # product -> grade, above 0
+    penalty: NDArray[np.float64] | float = 0.0  # (N, S), what ranking takes off the similarities
 
     def ranking(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The first DEPTH products by the weighted mean (S,), and their scores; each by its best pair.
 
         What search answers: ties go to the smaller product.
         """
-        scores = self.similarity @ (weights / weights.sum())
+        scores = (self.similarity - self.penalty) @ (weights / weights.sum())
         order = np.lexsort((self.product, -scores))
         _, first = np.unique(self.product[order], return_index=True)
         best = order[np.sort(first)][:DEPTH]
@@ -41,7 +44,9 @@ class Candidates:
         """nDCG@10, gain 2^grade - 1, of the rankings by many weights at once: (W, S), sum 1 -> (W,)."""
         order = np.argsort(self.product, kind="stable")
         products, starts = np.unique(self.product[order], return_index=True)
-        scores = np.maximum.reduceat(self.similarity[order] @ weights.T, starts, axis=0)  # (P, W)
+        scores = np.maximum.reduceat(
+            (self.similarity - self.penalty)[order] @ weights.T, starts, axis=0
+        )  # (P, W)
         first = np.argsort(-scores, axis=0, kind="stable")[:DEPTH]  # (K, W)
         gains = np.array([2.0 ** self.grades.get(int(product), 0.0) - 1.0 for product in products])
         ideal = np.sort([2.0**grade - 1.0 for grade in self.grades.values()])[::-1][:DEPTH]
@@ -70,24 +75,30 @@ def candidates_of(
     product: NDArray[np.intp],
     grades: Sequence[Mapping[int, float]],
     spaces: Sequence[str],
+    hubness: Hubness | None = None,
 ) -> list[Candidates]:
     """One a photo, in the order of `grades`. `product` (C,) numbers the product of each catalogue picture.
 
     As search does: for each object of a photo the union of the nearest in every space.
     """
     of_object = product[shelf.picture]
+    penalty = np.zeros((len(of_object), len(spaces)))
+    if hubness is not None and HIT_SPACE in spaces:
+        penalty[:, list(spaces).index(HIT_SPACE)] = hubness.penalty(shelf.vectors[HIT_SPACE])
     found = []
     for number, known in enumerate(grades):
         rows = photos.of(number)
         cosines = np.stack(
             [photos.vectors[s][rows] @ shelf.vectors[s].T for s in spaces], axis=2
         )  # (I, O, S)
-        parts, products = [], []
+        parts, less, products = [], [], []
         for similarity in cosines.astype(np.float64):
             near = np.arange(len(similarity))
             if len(near) > PER_SPACE:
                 near = np.unique(np.argpartition(-similarity, PER_SPACE, axis=0)[:PER_SPACE])
             parts.append(similarity[near])
+            less.append(penalty[near])
             products.append(of_object[near])
-        found.append(Candidates(np.concatenate(parts), np.concatenate(products), known))
+        candidates = Candidates(np.concatenate(parts), np.concatenate(products), known, np.concatenate(less))
+        found.append(candidates)
     return found

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from magpie.ranking.hubness import Hubness
 from magpie.vision.bundle import Bundle
+from magpie.vision.bundle_models import BundleModels
 from magpie.vision.model_card import InputSpec
 from training.embedding.retrieval import Run
 from training.embedding.runs import imagenet_run, onnx_run
@@ -30,6 +32,7 @@ class Contender:
     weights: str  # SHA-256, or `imagenet`
     run: Run
     spec: InputSpec
+    hubness: Hubness | None = None
 
 
 def contender(name: str) -> Contender:
@@ -39,7 +42,8 @@ def contender(name: str) -> Contender:
     bundle = Bundle.load(Path(name))
     card = bundle.embedder_card
     path = card.verified_model(bundle.folder)
-    return Contender(f"{bundle.id} ({name})", card.sha256, onnx_run(path), card.input)
+    hubness = BundleModels(bundle, threads=1).hubness
+    return Contender(f"{bundle.id} ({name})", card.sha256, onnx_run(path), card.input, hubness)
 
 
 def pictures(entries: Sequence[EvaluationSet], root: Path) -> int:

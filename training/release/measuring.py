@@ -28,7 +28,7 @@ def compare_on(
     Raises FailedPrecondition for a bundle, InvalidArgument for data or a space that it cannot be measured on.
     """
     one, other = contender(names[0]), contender(names[1])
-    same = (one.weights, one.spec) == (other.weights, other.spec)
+    same = (one.weights, one.spec) == (other.weights, other.spec) and not (one.hubness or other.hubness)
     total = pictures(entries, data)
     with progress(notes) as bar:
         of_one = _measured(bar, one, entries, data, total)
@@ -42,4 +42,4 @@ def _measured(
 ) -> list[SetResult]:
     task = bar.add_task(f"embedding: {model.title}", total=total)
     tick: Callable[[int], None] = lambda pictures: bar.advance(task, pictures)  # noqa: E731
-    return measure(model, entries, data, VectorCache(model.run, model.spec, tick))
+    return measure(model, entries, data, VectorCache(model.run, model.spec, tick, hubness=model.hubness))

@@ -8,7 +8,8 @@ from pathlib import Path
 from magpie.errors import FailedPrecondition, MagpieError
 from magpie.index.hash_model import HashModel
 from magpie.ranking import bundled_configs
-from magpie.ranking.calibration import Calibration
+from magpie.ranking.calibration import HIT_SPACE, Calibration
+from magpie.ranking.hubness import Hubness
 from magpie.vision.bundle import Bundle
 from training.release.goldens import detector_faults, embedder_faults
 
@@ -21,6 +22,7 @@ def whole_bundle(folder: Path) -> Bundle:
         lambda b: embedder_faults(b.embedder_card, b.folder),
         _hash_faults,
         _calibration_faults,
+        _hubness_faults,
         _customer_faults,
     ]
     faults = []
@@ -61,6 +63,16 @@ def _calibration_faults(bundle: Bundle) -> list[str]:
     calibration = Calibration.load(bundle.folder, bundle.calibration, bundle.embedder_card.sha256)
     unknown = set(calibration.spaces) - set(bundle.embedder_card.spaces)
     return [f"{bundle.calibration}: the embedder has no space {space}" for space in sorted(unknown)]
+
+
+def _hubness_faults(bundle: Bundle) -> list[str]:
+    if bundle.hubness is None:
+        return []
+    hubness = Hubness.load(bundle.folder, bundle.hubness, bundle.embedder_card.sha256)
+    given, needed = hubness.references.shape[1], bundle.embedder_card.spaces.get(HIT_SPACE)
+    if given == needed:
+        return []
+    return [f"{bundle.hubness}: references of {given} dimensions, {HIT_SPACE} has {needed or 'none'}"]
 
 
 def _customer_faults(bundle: Bundle) -> list[str]:

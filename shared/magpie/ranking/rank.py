@@ -1,7 +1,7 @@
 """Candidates to hits, in the one fixed order.
 
-filter -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants -> near-duplicates
--> what earlier pages have shown
+filter -> take off hubness -> fuse the spaces -> boosts -> best object of each product -> cut-offs -> variants
+-> near-duplicates -> what earlier pages have shown
 
 The cut-offs come before the grouping: a variant that passes is shown, though a better ranked one does not.
 What was shown comes last: it takes part in all else, so that a page goes on where the one before it ended.
@@ -20,6 +20,7 @@ from magpie.index.filter_terms import Value, value_of
 from magpie.ranking import fusion
 from magpie.ranking.calibration import HIT_SPACE, Calibration
 from magpie.ranking.facets import count_facet
+from magpie.ranking.hubness import Hubness
 from magpie.ranking.near_duplicates import representatives
 from magpie.v1.product_pb2 import Product
 from magpie.v1.ranking_config_pb2 import Fusion, RankingConfig
@@ -35,9 +36,11 @@ def rank(
     explain: bool = False,
     *,
     calibration: Calibration | None = None,
+    hubness: Hubness | None = None,
 ) -> list[Hit]:
     """The hits alone of `rank_page`, of the first page."""
-    return list(rank_page(config, candidates, products, limit, explain, calibration=calibration).hits)
+    page = rank_page(config, candidates, products, limit, explain, calibration=calibration, hubness=hubness)
+    return list(page.hits)
 
 
 def rank_page(
@@ -49,6 +52,7 @@ def rank_page(
     *,
     shown: Collection[str] = frozenset(),
     calibration: Calibration | None = None,
+    hubness: Hubness | None = None,
     group_by: str = "",
     facets: Sequence[str] = (),
 ) -> HitList:
@@ -59,9 +63,10 @@ def rank_page(
 
     `config` is validated (`ranking.config.validate`); `products` holds every product that a candidate names.
     With a calibration each hit has its probability: that of the product's largest similarity in `identity`,
-    whichever of its objects has the best score. `group_by` names texts, each of which is shown once, in place
-    of the config's `group_variants`; `facets` names what is counted among the products that pass the filter
-    and the cut-offs, on whatever page.
+    whichever of its objects has the best score. With `hubness` each candidate pays its penalty, in `identity`
+    and so only where the config weighs that space; the probability stays. `group_by` names texts, each of
+    which is shown once, in place of the config's `group_variants`; `facets` names what is counted among the
+    products that pass the filter and the cut-offs, on whatever page.
     """
     allowed = set(products)
     if config.filter:
@@ -77,7 +82,8 @@ def rank_page(
     ids = sorted({candidate.product_id for candidate in candidates})
     number = {id_: n for n, id_ in enumerate(ids)}
     product_of = np.array([number[candidate.product_id] for candidate in candidates], np.intp)
-    shares = _shares(config.fusion, spaces, similarities, product_of)
+    penalties = _penalties(hubness, spaces, candidates)
+    shares = _shares(config.fusion, spaces, similarities - penalties, product_of)
     boosts = _boosts(config, [products[id_] for id_ in ids])  # (P, B)
     scores = shares.sum(axis=1) + boosts.sum(axis=1)[product_of]
 
@@ -120,7 +126,8 @@ def rank_page(
         if probabilities is not None:
             hit.probability = probabilities[product_of[row]]
         if explain:
-            hit.reasons.extend(_space_reasons(config.fusion, spaces, similarities[row], shares[row]))
+            reasons = _space_reasons(config.fusion, spaces, similarities[row], penalties[row], shares[row])
+            hit.reasons.extend(reasons)
             hit.reasons.extend(_boost_reasons(config, boosts[product_of[row]]))
         hits.append(hit)
     return HitList(
@@ -129,6 +136,17 @@ def rank_page(
         cut_off=cut_off,
         facets=[count_facet(name, list(passed.values())) for name in facets],
     )
+
+
+def _penalties(
+    hubness: Hubness | None, spaces: Sequence[str], candidates: Sequence[Candidate]
+) -> NDArray[np.float64]:
+    """What is taken off each similarity: (N, S), zero but in `identity`."""
+    penalties = np.zeros((len(candidates), len(spaces)))
+    if hubness is not None and HIT_SPACE in spaces:
+        vectors = np.stack([np.frombuffer(candidate.identity, "<f4") for candidate in candidates])
+        penalties[:, spaces.index(HIT_SPACE)] = hubness.penalty(vectors)
+    return penalties
 
 
 def _shares(
@@ -202,12 +220,22 @@ def _was_shown(candidates: Sequence[Candidate], rows: Sequence[int], shown: Coll
 
 
 def _space_reasons(
-    rule: Fusion, spaces: Sequence[str], similarities: NDArray[np.float64], shares: NDArray[np.float64]
+    rule: Fusion,
+    spaces: Sequence[str],
+    similarities: NDArray[np.float64],
+    penalties: NDArray[np.float64],
+    shares: NDArray[np.float64],
 ) -> list[Reason]:
     how = "reciprocal rank, weight" if rule.method == Fusion.METHOD_RRF else "weight"
     return [
-        Reason(term=space, value=share, note=f"similarity {similarity:.3f}, {how} {rule.weights[space]:g}")
-        for space, similarity, share in zip(spaces, similarities, shares, strict=True)
+        Reason(
+            term=space,
+            value=share,
+            note=f"similarity {similarity:.3f}"
+            + (f", hubness {-penalty:+.3f}" if penalty else "")
+            + f", {how} {rule.weights[space]:g}",
+        )
+        for space, similarity, penalty, share in zip(spaces, similarities, penalties, shares, strict=True)
     ]
 
 

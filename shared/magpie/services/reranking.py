@@ -7,6 +7,7 @@ from collections.abc import Collection
 from magpie.errors import InvalidArgument
 from magpie.ranking.calibration import Calibration
 from magpie.ranking.config import validate
+from magpie.ranking.hubness import Hubness
 from magpie.ranking.rank import rank_page
 from magpie.rpc.context import CallContext
 from magpie.v1 import reranking_pb2, reranking_pb2_grpc
@@ -18,9 +19,15 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
     Without a calibration hits have no probability, and a config that cuts off by it is refused.
     """
 
-    def __init__(self, spaces: Collection[str], calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        spaces: Collection[str],
+        calibration: Calibration | None = None,
+        hubness: Hubness | None = None,
+    ) -> None:
         self._spaces = spaces
         self._calibration = calibration
+        self._hubness = hubness
 
     def Rerank(  # type: ignore[override]  # our context on every transport
         self, request: reranking_pb2.RerankRequest, context: CallContext
@@ -52,6 +59,7 @@ class RerankingServicer(reranking_pb2_grpc.RerankingServiceServicer):
                     request.explain,
                     shown=of_result,
                     calibration=self._calibration,
+                    hubness=self._hubness,
                     group_by=request.group_by,
                     facets=request.facets,
                 )

@@ -1,9 +1,9 @@
 """A bundle: one release of models that belong together, in one folder.
 
 `bundle.json` holds `name`, `version`, the file names of the cards of `detector` and `embedder` and, where the
-bundle has them, of its `hash` model and its `calibration`. `customers/C/ranking.json` is the ranking config
-that was fitted for customer C. Vectors of different bundles are never compared, so the bundle's id stands
-beside every vector.
+bundle has them, of its `hash` model, its `calibration` and its `hubness`. `customers/C/ranking.json` is the
+ranking config that was fitted for customer C. Vectors of different bundles are never compared, so the
+bundle's id stands beside every vector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from magpie.vision.model_card import ModelCard
 
 MANIFEST = "bundle.json"
 _FIELDS = ("name", "version", "detector", "embedder")
-_OPTIONAL = ("hash", "calibration")
+_OPTIONAL = ("hash", "calibration", "hubness")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
 
 
@@ -34,6 +34,7 @@ class Bundle:
     embedder_card: ModelCard
     hash: str | None = None  # file name in the folder; None: the bundle has none
     calibration: str | None = None
+    hubness: str | None = None
 
     @property
     def id(self) -> str:
@@ -72,4 +73,5 @@ class Bundle:
             embedder_card,
             manifest.get("hash"),
             manifest.get("calibration"),
+            manifest.get("hubness"),
         )

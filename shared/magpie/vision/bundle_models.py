@@ -8,6 +8,7 @@ from functools import cached_property
 from magpie.index.hash_model import HashModel
 from magpie.ranking.bundled_configs import bundled_configs
 from magpie.ranking.calibration import Calibration
+from magpie.ranking.hubness import Hubness
 from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.bundle import Bundle
@@ -57,6 +58,13 @@ class BundleModels:
         if self.bundle.calibration is None:
             return None
         return Calibration.load(self.bundle.folder, self.bundle.calibration, self.bundle.embedder_card.sha256)
+
+    @cached_property
+    def hubness(self) -> Hubness | None:
+        """What candidates pay for lying near to every photo, if the bundle has it."""
+        if self.bundle.hubness is None:
+            return None
+        return Hubness.load(self.bundle.folder, self.bundle.hubness, self.bundle.embedder_card.sha256)
 
     @cached_property
     def hash_model(self) -> HashModel | None:
