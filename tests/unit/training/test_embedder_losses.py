@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training.losses.batch_hard_triplet import batch_hard_triplet
-from training.losses.catalogue_contrast import KEPT, CatalogueContrast
+from training.losses.catalogue_contrast import KEPT, CatalogueContrast, _with_mixtures
 from training.losses.feature_distillation import feature_distillation, geometry_distillation
 from training.losses.taxonomy_contrastive import taxonomy_contrastive
 
@@ -139,6 +139,27 @@ def test_catalogue_contrast_remembers_catalogue_pictures_while_training() -> Non
     assert torch.allclose(loss.keys[0], F.normalize(KEPT * keys[0] + (1 - KEPT) * seen, dim=0))
     assert torch.equal(loss.keys[1], keys[1])
     assert torch.allclose(loss.keys[2], vectors[3])
+
+
+def test_mixtures_find_the_mixture_of_their_pictures() -> None:
+    """A, B and C are photographed exactly as in the catalogue: so mixtures equal their candidates, too."""
+    keys = torch.eye(8, dtype=torch.float64)[:5]
+    rows = torch.tensor([0, 0, 1, 2])
+    photos, answer, candidates = _with_mixtures(keys[rows], rows, keys)
+    assert (len(photos), len(candidates)) == (8, 8)
+    assert torch.equal(photos[:4], keys[rows])
+    assert torch.equal(answer[:4], rows)
+    assert torch.allclose(photos, candidates[answer])
+    shares = candidates[5:] ** 2
+    assert ((shares > 0).sum(dim=1) == 2).all()  # each of two products
+    assert (shares[:, 3:] == 0).all()  # of those that are shown
+    assert torch.allclose(candidates.norm(dim=1), torch.ones(8, dtype=torch.float64))
+
+
+def test_one_product_alone_is_not_mixed() -> None:
+    keys, rows = unit_vectors(3, 1), torch.tensor([1, 1])
+    photos, answer, candidates = _with_mixtures(unit_vectors(2, 2), rows, keys)
+    assert (len(photos), answer.tolist(), len(candidates)) == (2, [1, 1], 3)
 
 
 def test_catalogue_contrast_without_an_answer_is_zero_with_a_finite_gradient() -> None:
