@@ -4,7 +4,7 @@ InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) over a memory of catalogue 
 enough to be kept from earlier steps (Wang et al. 2020, arXiv 1912.06798). Training is asked what search is
 asked: no class direction stands between a photo and the picture that it should find.
 
-Beside the photos stand mixtures of two products' photos, which must find the same mixture of the two pictures:
+Beside the photos stand mixtures of two products' photos, which must find the same mixture of the pictures, as
 products that nobody had to photograph (Proxy Synthesis, Gu et al. 2021, arXiv 2103.15454).
 """
 
