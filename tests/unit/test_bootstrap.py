@@ -17,6 +17,8 @@ from magpie.index.compact import CompactEngine
 from magpie.index.redis_engine import RedisEngine
 from magpie.ranking.bundled_configs import path_of, write
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
+from magpie.ranking.hubness import FILE as HUBNESS
+from magpie.ranking.hubness import Hubness
 from magpie.rpc.local_channel import LocalChannel
 from magpie.rpc.registry import ServicerRegistry
 from magpie.settings import Settings
@@ -106,6 +108,23 @@ def test_hits_get_their_probability_and_the_customers_cut_off(bundle: Path) -> N
     assert [hit.product_id for hit in cut.hits] == ["a", "c"]
 
 
+def test_candidates_pay_the_hubness_that_the_bundle_brings(bundle: Path) -> None:
+    """Photos in general look like the first candidate."""
+    photos = np.eye(8, dtype=np.float32)[:1]
+    Hubness(application(bundle).first.bundle.embedder_card.sha256, photos, 1, 0.4, 0.0).save(bundle)
+    asked = request(RankingConfig(fusion=Fusion(weights={"identity": 1})))
+    for candidate, axis in zip(asked.results[0].candidates, (0, 1, 1), strict=True):
+        candidate.identity = np.eye(8, dtype="<f4")[axis].tobytes()
+
+    def ranked() -> list[tuple[str, float]]:
+        (found,) = reranking(application(bundle)).Rerank(asked, metadata=METADATA).results
+        return [(hit.product_id, hit.score) for hit in found.hits]
+
+    assert ranked() == [("a", pytest.approx(0.9)), ("b", pytest.approx(0.55)), ("c", pytest.approx(0.4))]
+    write_manifest(bundle, calibration="calibration.json", hubness=HUBNESS)
+    assert ranked() == [("b", pytest.approx(0.55)), ("a", pytest.approx(0.5)), ("c", pytest.approx(0.4))]
+
+
 def test_a_bundle_without_calibration_serves_without_probabilities(bundle: Path) -> None:
     write_manifest(bundle)
     path_of(bundle, "shop").unlink()
@@ -125,6 +144,11 @@ def no_file(bundle: Path) -> None:
     (bundle / "calibration.json").unlink()
 
 
+def other_hubness(bundle: Path) -> None:
+    Hubness("0" * 64, np.eye(8, dtype=np.float32), 1, 0.5, 0.0).save(bundle)
+    write_manifest(bundle, calibration="calibration.json", hubness=HUBNESS)
+
+
 def no_calibration(bundle: Path) -> None:
     write_manifest(bundle)
 
@@ -138,6 +162,7 @@ def unknown_space(bundle: Path) -> None:
     [
         (other_embedder, "was fitted to an embedder"),
         (no_file, r"calibration\.json"),
+        (other_hubness, r"hubness\.npz is of an embedder"),
         (no_calibration, r"shop/ranking\.json.*no calibration"),
         (unknown_space, r"shop/ranking\.json.*no such space"),
     ],

@@ -98,6 +98,11 @@ def command(
     _print_parity(reports["embedder"], "ms an object, one thread", figures)
     for space, chosen in reports.get("hash", {}).get("chosen", {}).items():
         table_console.print(f"codes of {space}: {chosen['bits']} bits by {chosen['method']}", highlight=False)
+    if hubness := reports.get("hubness"):
+        known = hubness["recall@1 of known products by strength"]
+        strength = hubness["strength"]
+        words = f"known products {known['0.0']:.3f} -> {known[str(strength)]:.3f}"
+        table_console.print(f"hubness: strength {strength:g}, {words}", highlight=False)
     for part, reason in reports["left out"].items():
         tell(f"without {part}: {reason}")
     tell(f"wrote {out}; next: magpie evaluate-model {out}, then magpie release {out}")

@@ -1,4 +1,4 @@
-"""A whole bundle out of a trained run: embedder, hash model, calibration, beside a detector that there is."""
+"""A whole bundle of a trained run: the embedder and what is fitted to it, beside a detector that there is."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from magpie.errors import InvalidArgument
+from magpie.ranking.calibration import HIT_SPACE
+from magpie.ranking.hubness import FILE as HUBNESS
 from magpie.vision.bundle import MANIFEST, Bundle
 from magpie.vision.model_card import ModelCard
 from training.calibration.fit import fit_calibration
 from training.datasets.example import Example
 from training.embedding.export import CARD, export_embedder
 from training.embedding.retrieval import Vectors, embed
-from training.embedding.runs import onnx_run
+from training.embedding.runs import onnx_run, recipe_of
 from training.embedding.train import Pictures
 from training.hashing.bundle import put_in_bundle
 from training.hashing.select import fit_hash
 from training.new_bundle import new_bundle
+from training.ranking.hubness import fit_hubness
 from training.ranking.serving_path import ServingPath, product_similarities
 
 CALIBRATION = "calibration.json"
@@ -34,7 +37,8 @@ def assemble(
     """Write a bundle to `out`, which appears whole or not at all; the reports of its parts.
 
     The detector and its files come from the bundle `base`; the embedder from the run, exported anew; codes
-    are fitted to the training pictures and calibration to the development photos, which the run has not seen.
+    are fitted to the training pictures, hubness and calibration to the development photos, which the run has
+    not seen.
     Raises FailedPrecondition if `out` exists or its name and version are those of `base`.
     """
     old = Bundle.load(base)
@@ -56,6 +60,9 @@ def assemble(
             held_out = embed(run, card.input, pictures.development)
             parts: dict[str, Callable[[], dict[str, Any]]] = {
                 "hash": lambda: _encode(partial, card, pictures, learnt, held_out, tell),
+                "hubness": lambda: _against_hubness(
+                    partial, card, pictures, learnt, held_out, recipe_of(run_dir).hubness.cost
+                ),
                 "calibration": lambda: _calibrate(partial, pictures),
             }
             for part, make in parts.items():
@@ -65,7 +72,9 @@ def assemble(
                 except InvalidArgument as error:  # a shop with few photos: the bundle works without
                     reports["left out"][part] = str(error)
         else:
-            reports["left out"] = dict.fromkeys(("hash", "calibration"), "the run has no development split")
+            reports["left out"] = dict.fromkeys(
+                ("hash", "hubness", "calibration"), "the run has no development split"
+            )
     return reports
 
 
@@ -81,6 +90,28 @@ def _encode(
     names = [example.dataset for example in pictures.train]
     model, report = fit_hash(vectors, None, held_out, datasets=names, tell=tell)
     put_in_bundle(folder, model, card.training_data, report)
+    return report
+
+
+def _against_hubness(
+    folder: Path,
+    card: ModelCard,
+    pictures: Pictures,
+    vectors: Mapping[str, Vectors],
+    held_out: Mapping[str, Vectors],
+    cost: float,
+) -> dict[str, Any]:
+    """References and strength, in `identity`."""
+    hubness, report = fit_hubness(
+        pictures.train,
+        vectors[HIT_SPACE],
+        pictures.development,
+        held_out[HIT_SPACE],
+        embedder_sha256=card.sha256,
+        cost=cost,
+    )
+    hubness.save(folder)
+    _add_to_manifest(folder, "hubness", HUBNESS)
     return report
 
 
@@ -108,13 +139,17 @@ def _calibrate(folder: Path, pictures: Pictures) -> dict[str, Any]:
         fitted_on=f"{len(photos)} development photos, {len(products)} products",
     )
     calibration.save(folder / CALIBRATION)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    _write_manifest(folder, {**manifest, "calibration": CALIBRATION})
+    _add_to_manifest(folder, "calibration", CALIBRATION)
     return report.figures()
 
 
 def _name(example: Example) -> str:
     return f"{example.dataset}/{example.product}"
+
+
+def _add_to_manifest(folder: Path, part: str, file: str) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    _write_manifest(folder, {**manifest, part: file})
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, str]) -> None:

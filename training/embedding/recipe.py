@@ -135,6 +135,13 @@ class HardNegatives:
 
 
 @dataclass(frozen=True)
+class HubnessFit:
+    """How much candidates pay for lying near to every photo, which is settled when the run is exported."""
+
+    cost: float = 0.01  # of the recall@1 of known products that may be given for that of new ones
+
+
+@dataclass(frozen=True)
 class EmbeddingRecipe:
     """A training of the three spaces on one backbone."""
 
@@ -154,6 +161,7 @@ class EmbeddingRecipe:
     schedule: Schedule = field(default_factory=Schedule)
     hard_negatives: HardNegatives = field(default_factory=HardNegatives)
     augment: Augment = field(default_factory=Augment)
+    hubness: HubnessFit = field(default_factory=HubnessFit)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: mixed on CUDA, fp32 on a CPU
     workers: int = 1  # processes that load and augment beside the training
     skip_unreadable: bool = False  # leave out pictures that cannot be read, instead of stopping

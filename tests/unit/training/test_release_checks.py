@@ -14,6 +14,8 @@ from magpie.errors import FailedPrecondition
 from magpie.index.hash_model import CARD, Coder, HashModel
 from magpie.ranking import bundled_configs
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
+from magpie.ranking.hubness import FILE as HUBNESS
+from magpie.ranking.hubness import Hubness
 from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.vision.bundle import Bundle
 from magpie.vision.model_card import ModelCard
@@ -111,6 +113,23 @@ def test_a_calibration_must_be_of_this_embedder(folder: Path) -> None:
         ("identity", "f" * 64, "fitted to an embedder with SHA-256 f"),
     ):
         calibration(space, embedder).save(folder / "calibration.json")
+        if message is None:
+            whole_bundle(folder)
+            continue
+        with pytest.raises(FailedPrecondition, match=message):
+            whole_bundle(folder)
+
+
+def test_hubness_must_be_of_this_embedder(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text()) | {"hubness": HUBNESS}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    card = Bundle.load(folder).embedder_card
+    for dimension, embedder, message in (
+        (card.spaces["identity"], card.sha256, None),
+        (5, card.sha256, "references of 5 dimensions, identity has"),
+        (card.spaces["identity"], "f" * 64, "is of an embedder with SHA-256 f"),
+    ):
+        Hubness(embedder, np.eye(dimension, dtype=np.float32), 2, 0.5, 0.1).save(folder)
         if message is None:
             whole_bundle(folder)
             continue
