@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from magpie.errors import InvalidArgument
+from magpie.ranking.hubness import Hubness
+from magpie.vision.model_card import InputSpec
 from training.datasets.catalogue_of_cards import DataEntry
 from training.datasets.example import Example
+from training.embedding.retrieval import Run
 from training.evaluation import ranking
 from training.evaluation.ranking import queries_of, rank
 from training.evaluation.suite import EvaluationSet
+from training.evaluation.vector_cache import VectorCache
 
 ANY = DataEntry("any")
 
@@ -54,6 +58,34 @@ def test_hits_and_places_are_those_of_the_naive_loop(block: int, monkeypatch: py
         gains = [(2**grade - 1) / np.log2(i + 2) for i, grade in enumerate(grades)]
         best = [(2**grade - 1) / np.log2(i + 2) for i, grade in enumerate(sorted(grades, reverse=True))]
         assert found.metrics["ndcg@10"][row] == pytest.approx(sum(gains[:10]) / sum(best[:10]))
+
+
+@pytest.mark.parametrize("block", [10**6, 45])
+def test_a_penalty_is_taken_off_the_cosines(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "BLOCK", block)
+    rng = np.random.default_rng(3)
+    asked, gallery = (
+        examples([f"x{i % 5}" for i in range(20)]),
+        examples([f"x{i % 5}" for i in range(40)], at="g"),
+    )
+    a, g, penalty = unit(rng, 20), unit(rng, 40), rng.uniform(-0.5, 0.5, 40)
+    found = rank(EvaluationSet("s", ANY, ANY), queries_of(asked, "product"), a, gallery, g, penalty)
+    for row in range(20):
+        counted = [float(a[row] @ g[column]) - penalty[column] for column in range(40)]
+        order = sorted(range(40), key=lambda column: -counted[column])
+        assert found.hits[row].tolist() == order[:10]
+        assert found.scores[row] == pytest.approx([counted[column] for column in order[:10]], abs=1e-6)
+
+
+def test_vectors_of_a_bundle_pay_in_identity_alone() -> None:
+    vectors = unit(np.random.default_rng(4), 9)
+    hubness = Hubness("a" * 64, unit(np.random.default_rng(5), 12), 3, 0.5, 0.1)
+    run: Run = lambda tensor: {}  # noqa: E731 - never run
+    spec = InputSpec("image", 32, 127.0, 128.0, 127)
+    cache = VectorCache(run, spec, hubness=hubness)
+    assert cache.penalty("identity", vectors) == pytest.approx(hubness.penalty(vectors))
+    assert not cache.penalty("category", vectors).any()
+    assert not VectorCache(run, spec).penalty("identity", vectors).any()
 
 
 def test_a_picture_never_finds_itself_nor_its_source_where_the_set_says_so() -> None:

@@ -13,6 +13,7 @@ from magpie.errors import InvalidArgument
 from magpie.evaluation.retrieval import ndcg_at_k
 from magpie.ranking.calibration import Calibration, Curve, SpaceCalibration
 from magpie.ranking.config import validate
+from magpie.ranking.hubness import Hubness
 from magpie.ranking.rank import rank
 from magpie.tables.problems import BadFile
 from magpie.v1.product_pb2 import Product
@@ -221,6 +222,33 @@ def test_candidates_are_the_nearest_in_every_space() -> None:
     assert [row[0] for row in got] == [row[0] for row in expected]
     assert np.array(got) == pytest.approx(np.array(expected), abs=1e-6)
     assert 300 <= len(second.product) <= 900
+
+
+def test_hubness_is_servings() -> None:
+    rng = np.random.default_rng(7)
+    photos, shelf = some_pictures(rng, [2]), some_pictures(rng, [1] * 20)
+    hubness = Hubness("a" * 64, unit_vectors(rng, 30, 8), 4, 0.75, 0.2)
+    (query,) = candidates_of(photos, shelf, np.arange(20), [{3: 1.0}], SPACES, hubness)
+    (plain,) = candidates_of(photos, shelf, np.arange(20), [{3: 1.0}], SPACES)
+    ids = [f"p{number:02d}" for number in range(20)]
+    served = [
+        Candidate(
+            product_id=ids[o],
+            similarity={s: float(photos.vectors[s][i] @ shelf.vectors[s][o]) for s in SPACES},
+            identity=shelf.vectors["identity"][o].tobytes(),
+        )
+        for i in range(2)
+        for o in range(20)
+    ]
+    config = validate(RankingConfig(fusion=Fusion(weights=dict(zip(SPACES, DEFAULT, strict=True)))), SPACES)
+    hits = rank(config, served, {id_: Product(id=id_) for id_ in ids}, 10, hubness=hubness)
+    ranking, scores = query.ranking(DEFAULT)
+    assert [ids[p] for p in ranking] == [hit.product_id for hit in hits]
+    assert scores == pytest.approx([hit.score for hit in hits], abs=1e-6)
+    assert plain.ranking(DEFAULT)[0].tolist() != ranking.tolist()
+    assert query.ndcg(DEFAULT[None])[0] == pytest.approx(
+        ndcg_at_k([hit.product_id for hit in hits], {ids[3]: 1.0}, 10)
+    )
 
 
 def test_similarity_of_products_is_the_best_over_objects() -> None:
