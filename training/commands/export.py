@@ -60,7 +60,7 @@ def command(
     teacher: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a bundle of a trained RUN: int8 model, golden tensors, and for an embedder codes and calibration.
+    """Make a bundle of a trained RUN: int8 model, golden tensors, and what is fitted to an embedder.
 
     What int8 costs is measured on the development split, which was not trained on.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from magpie.errors import InvalidArgument
 from magpie.ranking.hubness import Hubness
 from training.datasets.example import Example
-from training.embedding.retrieval import Vectors, recall_at_1
+from training.embedding.retrieval import Vectors
 
 REFERENCES = 512  # photos, at most: a millisecond for the candidates of a query
 NEAREST = 8  # of them count
@@ -45,17 +45,14 @@ def fit_hubness(
             f"needs {NEAREST} training photos of products, catalogue pictures, and development photos",
         )
     catalogue, queries = learnt[shelf], held_out[asked]
-    wanted, names = [_name(development[row]) for row in asked], [_name(train[row]) for row in shelf]
+    wanted = np.array([_name(development[row]) for row in asked])
+    names = np.array([_name(train[row]) for row in shelf])
     unit = Hubness(embedder_sha256, learnt[photos], NEAREST, 1.0, usual=0.0)
-    nearness = unit.nearness(catalogue)
-
-    def recall(strength: float) -> float:
-        # One more dimension, by which a vector's own penalty comes off its cosine.
-        less = np.float32(strength) * nearness.astype(np.float32)
-        with_one = np.hstack([queries, np.ones((len(queries), 1), np.float32)])
-        return recall_at_1(with_one, np.hstack([catalogue, -less[:, None]]), wanted, names)
-
-    figures = {strength: recall(strength) for strength in (0.0, *STRENGTHS)}
+    nearness, cosines = unit.nearness(catalogue), queries @ catalogue.T
+    figures = {
+        strength: float(np.mean(names[(cosines - strength * nearness).argmax(axis=1)] == wanted))
+        for strength in (0.0, *STRENGTHS)
+    }
     borne = [strength for strength in STRENGTHS if figures[strength] >= figures[0.0] - cost]
     if not borne:
         raise InvalidArgument(
