@@ -138,7 +138,7 @@ class HardNegatives:
 class HubnessFit:
     """How much candidates pay for lying near to every photo, which is settled when the run is exported."""
 
-    cost: float = 0.01  # of the recall@1 of known products that may be given for that of new ones
+    cost: float = 0.0  # of the recall@1 of known products that may be given for that of new ones
 
 
 @dataclass(frozen=True)
