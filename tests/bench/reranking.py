@@ -1,4 +1,4 @@
-"""Ranking of 100 and 300 candidates of one object: default config, then every term, with explanations."""
+"""Ranking of 100 and 300 candidates of one object: default config, every term; without and with hubness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from magpie.ranking.config import default_config, validate
+from magpie.ranking.hubness import Hubness
 from magpie.ranking.rank import rank
 from magpie.settings import Settings
 from magpie.v1.image_pb2 import Box
@@ -16,6 +17,8 @@ from magpie.v1.search_pb2 import Candidate
 from magpie.vision.bundle import Bundle
 from tests.bench.harness import measure, report
 from tests.bench.stock import CATEGORIES, unit_vectors
+
+REFERENCES, NEAREST = 512, 8  # against hubness, as an export fits them
 
 
 def main() -> None:
@@ -35,12 +38,16 @@ def main() -> None:
         "default": validate(default_config(), spaces),
         "every term, explained": validate(every_term, spaces),
     }
+    references = unit_vectors(np.random.default_rng(1), REFERENCES, spaces["identity"])
+    hubness = Hubness(bundle.embedder_card.sha256, references, NEAREST, 0.5, 0.0)
     rows = []
     for count in (100, 300):
         candidates, products = some_candidates(count, spaces)
         for name, config in configs.items():
             call = partial(rank, config, candidates, products, 10, "explained" in name)
             rows.append(measure(f"{count} candidates, {name}", call))
+            with_hubness = partial(call, hubness=hubness)
+            rows.append(measure(f"{count} candidates, {name}, hubness", with_hubness))
     report("reranking", rows, bundle=bundle.id)
 
 
