@@ -27,6 +27,11 @@ class Example:
     source: str | None = None  # who took it
     split: str = ""
 
+    @property
+    def product_name(self) -> str | None:
+        """The product's name, unique among all data sets: `grocery-store/Apple`. None where nobody knows."""
+        return None if self.product is None else f"{self.dataset}/{self.product}"
+
     def load(self, working_size: int = 512) -> Image.Image:
         """The upright picture, RGB, as serving decodes it. Raises InvalidArgument naming the file."""
         try:

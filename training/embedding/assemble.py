@@ -16,7 +16,6 @@ from magpie.ranking.hubness import FILE as HUBNESS
 from magpie.vision.bundle import MANIFEST, Bundle
 from magpie.vision.model_card import ModelCard
 from training.calibration.fit import fit_calibration
-from training.datasets.example import Example
 from training.embedding.export import CARD, export_embedder
 from training.embedding.retrieval import Vectors, embed
 from training.embedding.runs import onnx_run, recipe_of
@@ -123,17 +122,18 @@ def _calibrate(folder: Path, pictures: Pictures) -> dict[str, Any]:
         raise InvalidArgument("calibration", "needs development photos of products and catalogue pictures")
     bundle = Bundle.load(folder)
     path = ServingPath(bundle, threads=1)
-    products = sorted({_name(example) for example in gallery})
+    shown = [example.product_name or "" for example in gallery]
+    products = sorted(set(shown))
     number = {name: row for row, name in enumerate(products)}
     similarity = product_similarities(
         path.queries([example.path for example in photos]),
         path.catalogue([example.path for example in gallery]),
-        np.array([number[_name(example)] for example in gallery], np.intp),
+        np.array([number[name] for name in shown], np.intp),
     )
-    category = {_name(example): example.labels.get("category", "") for example in gallery}
+    category = {name: e.labels.get("category", "") for name, e in zip(shown, gallery, strict=True)}
     calibration, report = fit_calibration(
         similarity,
-        np.array([_name(example) for example in photos])[:, None] == np.array(products)[None, :],
+        np.array([photo.product_name for photo in photos])[:, None] == np.array(products)[None, :],
         [category[name] for name in products],
         embedder_sha256=bundle.embedder_card.sha256,
         fitted_on=f"{len(photos)} development photos, {len(products)} products",
@@ -141,10 +141,6 @@ def _calibrate(folder: Path, pictures: Pictures) -> dict[str, Any]:
     calibration.save(folder / CALIBRATION)
     _add_to_manifest(folder, "calibration", CALIBRATION)
     return report.figures()
-
-
-def _name(example: Example) -> str:
-    return f"{example.dataset}/{example.product}"
 
 
 def _add_to_manifest(folder: Path, part: str, file: str) -> None:

@@ -41,7 +41,7 @@ class Vocabulary:
     def of(cls, examples: Sequence[Example], columns: Sequence[str]) -> Vocabulary:
         """All names that occur."""
         return cls(
-            tuple(sorted({f"{e.dataset}/{e.product}" for e in examples if e.product is not None})),
+            tuple(sorted({e.product_name for e in examples if e.product_name is not None})),
             {
                 column: tuple(
                     sorted({f"{e.dataset}/{e.labels[column]}" for e in examples if column in e.labels})
@@ -84,7 +84,9 @@ class EmbeddingBatches:
         columns = tuple(dict.fromkeys((*recipe.taxonomy, *recipe.domains)))
         self.vocabulary = Vocabulary.of(examples, columns)
         numbers = {name: number for number, name in enumerate(self.vocabulary.products)}
-        self.product: Codes = np.array([numbers.get(f"{e.dataset}/{e.product}", UNKNOWN) for e in examples])
+        self.product: Codes = np.array(
+            [UNKNOWN if e.product_name is None else numbers[e.product_name] for e in examples]
+        )
         self.labels = {column: self._codes(column) for column in columns}
         self.rivals = Rivals(len(numbers))
         catalogue = self.is_catalogue = np.array([e.catalogue for e in examples])

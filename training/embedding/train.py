@@ -56,7 +56,7 @@ class Pictures:
         return {
             "train": dict(counts),
             "development": dict(Counter(example.dataset for example in self.development)),
-            "products": sorted({f"{e.dataset}/{e.product}" for e in self.train if e.product is not None}),
+            "products": sorted({e.product_name for e in self.train if e.product_name is not None}),
             "left_out": sorted(self.left_out_products),
         }
 
@@ -199,7 +199,7 @@ def _with_bad_cases(
     """The training pictures with the photos of bad cases, and the pairs that were confused."""
     if not recipe.hard_negatives.file:
         return examples, []
-    products = sorted({f"{e.dataset}/{e.product}" for e in examples if e.product is not None})
+    products = sorted({e.product_name for e in examples if e.product_name is not None})
     pairs, photos = read_bad_cases(root / recipe.hard_negatives.file, products)
     labels = {(e.dataset, e.product): e.labels for e in examples}
     known = {example.path.resolve() for example in examples}

@@ -45,8 +45,8 @@ def fit_hubness(
             f"needs {NEAREST} training photos of products, catalogue pictures, and development photos",
         )
     catalogue, queries = learnt[shelf], held_out[asked]
-    wanted = np.array([_name(development[row]) for row in asked])
-    names = np.array([_name(train[row]) for row in shelf])
+    wanted = np.array([development[row].product_name for row in asked])
+    names = np.array([train[row].product_name for row in shelf])
     unit = Hubness(embedder_sha256, learnt[photos], NEAREST, 1.0, usual=0.0)
     nearness, cosines = unit.nearness(catalogue), queries @ catalogue.T
     figures = {
@@ -80,7 +80,3 @@ def references(train: Sequence[Example], seed: int) -> list[int]:
 def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
     """The first of each, then the second of each, and so on."""
     return [row for row in chain.from_iterable(zip_longest(*lists)) if row is not None]
-
-
-def _name(example: Example) -> str:
-    return f"{example.dataset}/{example.product}"
