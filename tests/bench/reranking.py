@@ -17,8 +17,7 @@ from magpie.v1.search_pb2 import Candidate
 from magpie.vision.bundle import Bundle
 from tests.bench.harness import measure, report
 from tests.bench.stock import CATEGORIES, unit_vectors
-
-REFERENCES, NEAREST = 512, 8  # against hubness, as an export fits them
+from training.ranking.hubness import NEAREST, REFERENCES
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from magpie.ranking.calibration import HIT_SPACE
 from magpie.ranking.hubness import Hubness
 from magpie.vision.model_card import InputSpec
 from training.datasets.example import Example
@@ -37,9 +36,9 @@ class VectorCache:
 
     def penalty(self, space: str, gallery: Vectors) -> NDArray[np.float64]:
         """What ranking takes off the cosines of these, (G, D) -> (G,): hubness, in `identity`."""
-        if self._hubness is None or space != HIT_SPACE:
+        if self._hubness is None:
             return np.zeros(len(gallery))
-        return self._hubness.penalty(gallery)
+        return self._hubness.penalties(gallery, [space])[:, 0]
 
     def missing(self, examples: Sequence[Example], condition: Condition | None = None) -> list[Example]:
         """Those that are not embedded yet, each file once."""

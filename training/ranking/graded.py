@@ -29,12 +29,17 @@ class Candidates:
     grades: Mapping[int, float]  # product -> grade, above 0
     penalty: NDArray[np.float64] | float = 0.0  # (N, S), what ranking takes off the similarities
 
+    @property
+    def counted(self) -> NDArray[np.float64]:
+        """What is ranked by: (N, S)."""
+        return self.similarity - self.penalty
+
     def ranking(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The first DEPTH products by the weighted mean (S,), and their scores; each by its best pair.
 
         What search answers: ties go to the smaller product.
         """
-        scores = (self.similarity - self.penalty) @ (weights / weights.sum())
+        scores = self.counted @ (weights / weights.sum())
         order = np.lexsort((self.product, -scores))
         _, first = np.unique(self.product[order], return_index=True)
         best = order[np.sort(first)][:DEPTH]
@@ -44,9 +49,7 @@ class Candidates:
         """nDCG@10, gain 2^grade - 1, of the rankings by many weights at once: (W, S), sum 1 -> (W,)."""
         order = np.argsort(self.product, kind="stable")
         products, starts = np.unique(self.product[order], return_index=True)
-        scores = np.maximum.reduceat(
-            (self.similarity - self.penalty)[order] @ weights.T, starts, axis=0
-        )  # (P, W)
+        scores = np.maximum.reduceat(self.counted[order] @ weights.T, starts, axis=0)  # (P, W)
         first = np.argsort(-scores, axis=0, kind="stable")[:DEPTH]  # (K, W)
         gains = np.array([2.0 ** self.grades.get(int(product), 0.0) - 1.0 for product in products])
         ideal = np.sort([2.0**grade - 1.0 for grade in self.grades.values()])[::-1][:DEPTH]
@@ -83,22 +86,21 @@ def candidates_of(
     """
     of_object = product[shelf.picture]
     penalty = np.zeros((len(of_object), len(spaces)))
-    if hubness is not None and HIT_SPACE in spaces:
-        penalty[:, list(spaces).index(HIT_SPACE)] = hubness.penalty(shelf.vectors[HIT_SPACE])
+    if hubness is not None:
+        penalty = hubness.penalties(shelf.vectors[HIT_SPACE], spaces)
     found = []
     for number, known in enumerate(grades):
         rows = photos.of(number)
         cosines = np.stack(
             [photos.vectors[s][rows] @ shelf.vectors[s].T for s in spaces], axis=2
         )  # (I, O, S)
-        parts, less, products = [], [], []
+        parts, rows_near = [], []
         for similarity in cosines.astype(np.float64):
             near = np.arange(len(similarity))
             if len(near) > PER_SPACE:
                 near = np.unique(np.argpartition(-similarity, PER_SPACE, axis=0)[:PER_SPACE])
             parts.append(similarity[near])
-            less.append(penalty[near])
-            products.append(of_object[near])
-        candidates = Candidates(np.concatenate(parts), np.concatenate(products), known, np.concatenate(less))
-        found.append(candidates)
+            rows_near.append(near)
+        objects = np.concatenate(rows_near)
+        found.append(Candidates(np.concatenate(parts), of_object[objects], known, penalty[objects]))
     return found

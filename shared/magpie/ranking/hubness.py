@@ -12,6 +12,7 @@ Normalization (Chowdhury et al. 2024, arXiv 2410.24114), in space `identity`:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magpie.errors import FailedPrecondition
+from magpie.ranking.calibration import HIT_SPACE
 
 FORMAT = 1  # of the file; another one is refused
 FILE = "hubness.npz"
@@ -30,7 +32,7 @@ class Hubness:
     """The references of one embedder, and how much of a candidate's nearness to them is taken off."""
 
     embedder_sha256: str  # of the ONNX file that made the vectors
-    references: NDArray[np.float32]  # (R, D), unit norm: photos, in `identity`
+    references: NDArray[np.float32]  # (R, D), unit norm: photos, in HIT_SPACE
     nearest: int  # of the references that count, at least 1
     strength: float  # at least 0
     usual: float  # cosine
@@ -44,6 +46,13 @@ class Hubness:
     def penalty(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """What is taken off the cosines of these candidates: (N, D), unit norm -> (N,)."""
         return self.strength * (self.nearness(vectors) - self.usual)
+
+    def penalties(self, vectors: NDArray[np.float32], spaces: Sequence[str]) -> NDArray[np.float64]:
+        """The same, space by space: (N, S), zero but in HIT_SPACE, in which the vectors are."""
+        penalties = np.zeros((len(vectors), len(spaces)))
+        if HIT_SPACE in spaces:
+            penalties[:, list(spaces).index(HIT_SPACE)] = self.penalty(vectors)
+        return penalties
 
     def save(self, folder: Path) -> None:
         """Write it as FILE, the references in half precision: 256 bytes each at 128 dimensions."""

@@ -141,12 +141,11 @@ def rank_page(
 def _penalties(
     hubness: Hubness | None, spaces: Sequence[str], candidates: Sequence[Candidate]
 ) -> NDArray[np.float64]:
-    """What is taken off each similarity: (N, S), zero but in `identity`."""
-    penalties = np.zeros((len(candidates), len(spaces)))
-    if hubness is not None and HIT_SPACE in spaces:
-        vectors = np.stack([np.frombuffer(candidate.identity, "<f4") for candidate in candidates])
-        penalties[:, spaces.index(HIT_SPACE)] = hubness.penalty(vectors)
-    return penalties
+    """What is taken off each similarity: (N, S)."""
+    if hubness is None:
+        return np.zeros((len(candidates), len(spaces)))
+    vectors = np.stack([np.frombuffer(candidate.identity, "<f4") for candidate in candidates])
+    return hubness.penalties(vectors, spaces)
 
 
 def _shares(
