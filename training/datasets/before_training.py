@@ -25,6 +25,7 @@ def judge(
     *,
     columns: Collection[str] = (),
     identity: bool = True,
+    catalogue: bool = False,
     allow_near_duplicates: bool = False,
     skip_unreadable: bool = False,
 ) -> DataReport:
@@ -32,8 +33,9 @@ def judge(
 
     `development` and `held_out` (what figures will be reported on) must not hold a photograph of `examples`,
     unless `allow_near_duplicates`. `columns` are the label columns that training uses; none: all that there
-    are. `identity`: products are trained on, so some product needs two pictures. Unreadable pictures are
-    refused, or left out with `skip_unreadable`.
+    are. `identity`: products are trained on, so some product needs two pictures. `catalogue`: photos learn
+    to find catalogue pictures, so some product needs both. Unreadable pictures are refused, or left out with
+    `skip_unreadable`.
     """
     train = found.readable(examples)
     trained = report(train, {}, {})
@@ -41,6 +43,7 @@ def judge(
     refusals += _empty(examples, train, columns)
     refusals += _all_unique(trained, columns)
     refusals += _no_pair(trained) if identity else ()
+    refusals += _nothing_to_find(train) if catalogue else ()
     if not allow_near_duplicates:
         paths = {example.path for example in train}
         for name, others in (("development", development), ("held-out", held_out)):
@@ -62,6 +65,19 @@ def _unreadable(found: DataReport) -> Iterator[str]:
         yield (
             f"{_many(len(found.unreadable), 'picture')} cannot be read: remove their rows, or leave them out "
             f"with `skip_unreadable = true`:{_lines(files)}"
+        )
+
+
+def _nothing_to_find(train: Sequence[Example]) -> Iterator[str]:
+    """Products without a photo, or without a catalogue picture, teach the contrast nothing."""
+    shown, photographed = (
+        {e.product_name for e in train if e.product_name is not None and e.catalogue == catalogue}
+        for catalogue in (True, False)
+    )
+    if not shown & photographed:
+        yield (
+            "no product has both a photo and a catalogue picture, which `losses.contrast` needs: name them "
+            "in column `kind`, or set `losses.contrast = 0` and `losses.softmax = 1`"
         )
 
 

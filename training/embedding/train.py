@@ -104,6 +104,7 @@ def read_pictures(
         held_out,
         columns=tuple(dict.fromkeys((*recipe.taxonomy, *recipe.domains))),
         identity=recipe.losses.learn_identity,
+        catalogue=bool(recipe.losses.contrast),
         allow_near_duplicates=recipe.development.allow_near_duplicates,
         skip_unreadable=recipe.skip_unreadable,
     )

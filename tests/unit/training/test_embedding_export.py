@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,18 @@ from click.testing import CliRunner
 
 from magpie.errors import FailedPrecondition
 from magpie.vision.bundle import Bundle
+from magpie.vision.bundle_models import BundleModels
 from magpie.vision.embedder import Embedder
 from magpie.vision.preprocess import crops
 from tests.unit.training import tiny_shop
 from training.commands.export import command
-from training.embedding.assemble import assemble
+from training.datasets.example import Example
+from training.embedding.assemble import _against_hubness, assemble
 from training.embedding.recipe import read_recipe
 from training.embedding.runs import torch_run, trained_embedder
-from training.embedding.train import train
+from training.embedding.train import Pictures, train
 from training.golden import BOXES, pictures
+from training.release.wholeness import whole_bundle
 
 DEFAULT = Path(__file__).parents[3] / "bundles" / "default"
 
@@ -50,6 +54,23 @@ def bundle(run: tuple[Path, Path]) -> Path:
     assert report["left out"].keys() == {"hash", "hubness", "calibration"}
     assert report["embedder"]["megabytes"]["int8"] < 0.4 * report["embedder"]["megabytes"]["fp32"]
     return out
+
+
+def test_hubness_goes_into_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "with-hubness"
+    shutil.copytree(bundle, folder)
+    card = Bundle.load(folder).embedder_card
+    shelf = [Example(Path(f"c{p}.jpg"), "shop", f"P{p}", catalogue=True) for p in range(3)]
+    photos = [Example(Path(f"{p}-{n}.jpg"), "shop", f"P{p}") for p in range(3) for n in range(5)]
+    axes = np.eye(128, dtype=np.float32)
+    learnt = {"identity": axes[[0, 1, 2, *(p for p in range(3) for _ in range(5))]]}
+    pictures = Pictures([*shelf, *photos], [Example(Path("dev.jpg"), "shop", "P1")], [], ())
+    report = _against_hubness(folder, card, pictures, learnt, {"identity": axes[[1]]}, cost=0.0)
+    assert report["references"] == 15
+    loaded = BundleModels(whole_bundle(folder), threads=1).hubness
+    assert loaded is not None
+    assert loaded.strength == report["strength"] == 0.75
+    assert loaded.penalty(axes[[0, 9]]) == pytest.approx([0.75 * (5 / 8 - 5 / 8), 0.75 * (0 - 5 / 8)])
 
 
 def test_serving_runs_it_and_gives_what_training_gave(bundle: Path, run: tuple[Path, Path]) -> None:

@@ -154,6 +154,15 @@ def test_every_way_to_learn_lowers_its_loss(data: Path, tmp_path: Path, change: 
             ),
             "no picture has the label `colour`",
         ),
+        (
+            lambda data: (
+                (data / "recipe.toml").write_text(tiny_shop.RECIPE + "[losses]\ncontrast = 1.0\n"),
+                (data / "shop.csv").write_text(
+                    (data / "shop.csv").read_text().replace(",catalogue,", ",photo,")
+                ),
+            ),
+            "no product has both a photo and a catalogue picture, which `losses.contrast` needs",
+        ),
     ],
 )
 def test_bad_data_is_refused_before_training(data: Path, tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
