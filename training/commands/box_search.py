@@ -14,6 +14,7 @@ from rich.table import Table
 from magpie.errors import InvalidArgument
 from magpie.settings import default_bundle
 from magpie.vision.bundle import MANIFEST, Bundle
+from magpie.vision.bundle_models import BundleModels
 from magpie.vision.detector import Detection
 from training.commands.options import notes, table_console
 from training.detection.contender import Contender
@@ -23,8 +24,9 @@ from training.embedding.runs import onnx_run
 from training.progress import progress
 from training.ranking.serving_path import MAX_QUERY_OBJECTS
 
-SPACE = "identity"
 DRAWN = 200  # scenes
+# What the chosen policy is compared with: how a card without a choice serves, and search without a detector.
+COMPARED = ("all boxes", "whole image")
 
 search_option = click.option(
     "--search",
@@ -51,7 +53,7 @@ def search(own: Contender, folder: Path, shops: Sequence[str], data: Path) -> li
     if serving is None:
         raise InvalidArgument("--search", f"{own.title} has no card: make a bundle of it by `magpie export`")
     bundle = Bundle.load(folder if (folder / MANIFEST).is_file() else default_bundle())
-    card = bundle.embedder_card
+    card, hubness = bundle.embedder_card, BundleModels(bundle, threads=1).hubness
     run = onnx_run(card.verified_model(bundle.folder))
 
     def find(image: Image.Image) -> list[Detection]:
@@ -62,7 +64,7 @@ def search(own: Contender, folder: Path, shops: Sequence[str], data: Path) -> li
         for shop in _shops(shops, data):
             task = bar.add_task(f"{shop.name}: searching", total=len(shop.photos) + len(shop.catalogue))
             advance = lambda task=task: bar.advance(task)  # noqa: E731
-            results.append(measure_search(shop, find, run, card.input, SPACE, advance))
+            results.append(measure_search(shop, find, run, card.input, hubness, advance))
     return results
 
 
@@ -87,10 +89,10 @@ def print_search(results: Sequence[SearchResult]) -> None:
             )
         table_console.print(table)
         if chosen is not None:
-            now = next(iter(POLICIES))
-            off, low, high = result.difference(chosen, now)
-            line = f"{chosen} less {now}: {off:+.3f} ({low:+.3f} to {high:+.3f})"
-            table_console.print(line, highlight=False)
+            for other in [name for name in COMPARED if name != chosen]:
+                off, low, high = result.difference(chosen, other)
+                line = f"{chosen} less {other}: {off:+.3f} ({low:+.3f} to {high:+.3f})"
+                table_console.print(line, highlight=False)
     if chosen is not None:
         best = POLICIES[chosen]
         line = f'for the card: "box_policy": "{best.boxes}", "whole_image_share": {best.whole_image_share}'

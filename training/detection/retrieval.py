@@ -1,12 +1,13 @@
 """What boxes do to search: recall@1 by the whole image, by detected boxes and by true ones.
 
-A photo has one object or several, and so has a catalogue picture; their similarity is that of the two most
-similar objects, as search ranks them. Which objects those are is the policy, and it is chosen by measurement.
+A photo has one object or several, and so has a catalogue picture. Their score is that of the two objects that
+go together best, in all spaces, as search ranks for a customer who wrote no config. Which objects a photo has
+is the policy, and it is chosen by measurement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from magpie.geometry import WHOLE_IMAGE, Box
+from magpie.ranking.calibration import HIT_SPACE
+from magpie.ranking.config import validate
+from magpie.ranking.hubness import Hubness
+from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
 from magpie.vision.detector import Detection
 from magpie.vision.embedder import unit
@@ -26,6 +31,7 @@ from training.evaluation.bootstrap import intervals
 from training.ranking.serving_path import MAX_QUERY_OBJECTS
 
 Find = Callable[[Image.Image], Sequence[Detection]]  # best first
+Spaces = Mapping[str, Vectors]  # space -> (O, D) of O objects, unit norm
 Hits = NDArray[np.bool_]  # (Q,) whether the first hit of each photo is right
 
 # Those that a detector's card can name. The first is how a card without a choice serves.
@@ -46,26 +52,46 @@ CATALOGUES = ("whole", "boxes", "both")  # what a catalogue picture is found by;
 
 @dataclass(frozen=True)
 class Cut:
-    """One picture's vectors, unit norm."""
+    """One picture's objects."""
 
-    whole: Vectors  # (1, D)
-    boxes: Vectors  # (K, D), best first
-    truth: Vectors  # (M, D)
+    whole: Spaces  # one
+    boxes: Spaces  # best first
+    truth: Spaces
 
-    def asked(self, policy: QueryPolicy) -> Vectors:
-        """(O, D): the objects that a search with it would look for."""
-        if policy.boxes == "whole" or not len(self.boxes):
+    def asked(self, policy: QueryPolicy) -> Spaces:
+        """What a search with it would look for."""
+        if policy.boxes == "whole" or not _count(self.boxes):
             return self.whole
-        boxes = self.boxes[:1] if policy.boxes == "best" else self.boxes
+        boxes = _rows(self.boxes, slice(1)) if policy.boxes == "best" else self.boxes
         share = policy.whole_image_share
-        return unit((1 - share) * boxes + share * self.whole) if share else boxes
+        if not share:
+            return boxes
+        return {space: unit((1 - share) * v + share * self.whole[space]) for space, v in boxes.items()}
 
-    def catalogued(self, by: str) -> Vectors:
-        """(O, D): what a picture of the catalogue is found by."""
-        boxes = self.boxes[: CataloguePolicy().max_boxes]
+    def catalogued(self, by: str) -> Spaces:
+        """What a picture of the catalogue is found by."""
+        boxes = _rows(self.boxes, slice(CataloguePolicy().max_boxes))
         if by == "both":
-            return np.concatenate([boxes, self.whole])
-        return boxes if by == "boxes" and len(boxes) else self.whole
+            return _joined(boxes, self.whole)
+        return boxes if by == "boxes" and _count(boxes) else self.whole
+
+
+class DefaultRanking:
+    """How search ranks for a customer who wrote no config: weighted cosines, less hubness."""
+
+    def __init__(self, spaces: Collection[str], hubness: Hubness | None = None) -> None:
+        weights = validate(RankingConfig(), spaces).fusion.weights
+        self._shares = {space: weight / sum(weights.values()) for space, weight in weights.items()}
+        self._hubness = hubness
+
+    def scores(self, asked: Spaces, held: Spaces) -> NDArray[np.float64]:
+        """Of A objects that are looked for and H of the catalogue: (A, H)."""
+        scores = np.zeros((_count(asked), _count(held)))
+        for space, share in self._shares.items():
+            scores += share * (asked[space] @ held[space].T)
+        if self._hubness is not None:
+            scores -= self._shares.get(HIT_SPACE, 0.0) * self._hubness.penalty(held[HIT_SPACE])
+        return scores
 
 
 @dataclass(frozen=True)
@@ -117,48 +143,64 @@ def measure_search(
     find: Find,
     run: Run,
     spec: InputSpec,
-    space: str = "identity",
+    hubness: Hubness | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> SearchResult:
     """Every policy on every photo, against every kind of catalogue. `advance` is called once a picture."""
-    photos = [_cut(picture, find, run, spec, space, advance) for picture in shop.photos]
-    catalogue = [_cut(picture, find, run, spec, space, advance) for picture in shop.catalogue]
+    photos = [_cut(picture, find, run, spec, advance) for picture in shop.photos]
+    catalogue = [_cut(picture, find, run, spec, advance) for picture in shop.catalogue]
+    ranking = DefaultRanking(catalogue[0].whole.keys(), hubness)
     right = np.array(
         [[bool(one.products & other.products) for other in shop.catalogue] for one in shop.photos], bool
     )
     asked = {name: [cut.asked(policy) for cut in photos] for name, policy in POLICIES.items()}
-    asked[BETTER_OF] = [np.concatenate([cut.boxes[:1], cut.whole]) for cut in photos]
-    if all(len(cut.truth) for cut in photos):
+    asked[BETTER_OF] = [_joined(_rows(cut.boxes, slice(1)), cut.whole) for cut in photos]
+    if all(_count(cut.truth) for cut in photos):
         asked[TRUE] = [cut.truth for cut in photos]
     held = {by: [cut.catalogued(by) for cut in catalogue] for by in CATALOGUES}
     return SearchResult(
         shop.name,
-        {name: {by: _hits(objects, held[by], right) for by in held} for name, objects in asked.items()},
+        {
+            name: {by: _hits(objects, held[by], right, ranking) for by in held}
+            for name, objects in asked.items()
+        },
         [picture.group for picture in shop.photos],
-        float(np.mean([len(cut.boxes) > 0 for cut in photos])),
+        float(np.mean([_count(cut.boxes) > 0 for cut in photos])),
     )
 
 
-def _cut(
-    picture: Picture, find: Find, run: Run, spec: InputSpec, space: str, advance: Callable[[], None]
-) -> Cut:
+def _cut(picture: Picture, find: Find, run: Run, spec: InputSpec, advance: Callable[[], None]) -> Cut:
     image = picture.load()
     boxes = [detection.box for detection in find(image)[:MAX_QUERY_OBJECTS]]
     truth = [] if picture.truth is None else [Box(*row) for row in picture.truth.tolist()]
-    squares = crops(np.asarray(image), [WHOLE_IMAGE, *boxes, *truth], spec)
-    vectors = run(to_tensor(squares, spec))[space]
+    vectors = run(to_tensor(crops(np.asarray(image), [WHOLE_IMAGE, *boxes, *truth], spec), spec))
     advance()
-    return Cut(vectors[:1], vectors[1 : 1 + len(boxes)], vectors[1 + len(boxes) :])
+    true = 1 + len(boxes)  # row of the first true box
+    return Cut(*(_rows(vectors, rows) for rows in (slice(1), slice(1, true), slice(true, None))))
 
 
-def _hits(asked: Sequence[Vectors], held: Sequence[Vectors], right: NDArray[np.bool_]) -> Hits:
+def _hits(
+    asked: Sequence[Spaces], held: Sequence[Spaces], right: NDArray[np.bool_], ranking: DefaultRanking
+) -> Hits:
     """Objects of Q photos, objects of G pictures, (Q, G) which are right -> (Q,)."""
-    cosines = np.concatenate(asked) @ np.concatenate(held).T
-    of_picture = np.maximum.reduceat(cosines, _starts(held), axis=1)
-    similarity = np.maximum.reduceat(of_picture, _starts(asked), axis=0)
-    hits: Hits = right[np.arange(len(asked)), similarity.argmax(axis=1)]
+    scores = ranking.scores(_joined(*asked), _joined(*held))
+    of_picture = np.maximum.reduceat(scores, _starts(held), axis=1)
+    of_photo = np.maximum.reduceat(of_picture, _starts(asked), axis=0)
+    hits: Hits = right[np.arange(len(asked)), of_photo.argmax(axis=1)]
     return hits
 
 
-def _starts(objects: Sequence[Vectors]) -> NDArray[np.intp]:
-    return np.cumsum([0, *map(len, objects)][:-1])
+def _starts(parts: Sequence[Spaces]) -> NDArray[np.intp]:
+    return np.cumsum([0, *map(_count, parts)][:-1])
+
+
+def _count(objects: Spaces) -> int:
+    return len(next(iter(objects.values())))
+
+
+def _rows(objects: Spaces, rows: slice) -> Spaces:
+    return {space: vectors[rows] for space, vectors in objects.items()}
+
+
+def _joined(*parts: Spaces) -> Spaces:
+    return {space: np.concatenate([part[space] for part in parts]) for space in parts[0]}

@@ -9,6 +9,11 @@ import pytest
 from PIL import Image
 
 from magpie.geometry import Box
+from magpie.ranking.config import default_config
+from magpie.ranking.hubness import Hubness
+from magpie.ranking.rank import rank
+from magpie.v1.product_pb2 import Product
+from magpie.v1.search_pb2 import Candidate
 from magpie.vision.box_policy import QueryPolicy
 from magpie.vision.detector import Detection
 from magpie.vision.model_card import InputSpec
@@ -19,6 +24,7 @@ from training.detection.retrieval import (
     POLICIES,
     TRUE,
     Cut,
+    DefaultRanking,
     SearchResult,
     measure_search,
 )
@@ -95,23 +101,55 @@ def test_true_boxes_stand_beside_where_they_are_known():
     assert TRUE not in unknown.hits
 
 
-def unit_rows(rng, rows, dimension=5):
-    vectors = rng.normal(size=(rows, dimension))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+DIMENSIONS = {"identity": 5, "category": 3, "similar": 2}
+
+
+def objects(rng, count):
+    """Space -> unit vectors of so many objects."""
+    drawn = {space: rng.normal(size=(count, size)) for space, size in DIMENSIONS.items()}
+    return {space: v / np.linalg.norm(v, axis=1, keepdims=True) for space, v in drawn.items()}
 
 
 def test_the_objects_of_a_policy_are_those_that_serving_would_make():
     rng = np.random.default_rng(0)
-    cut = Cut(unit_rows(rng, 1), unit_rows(rng, 3), unit_rows(rng, 0))
-    mixed = 0.7 * cut.boxes[0] + 0.3 * cut.whole[0]
-    assert cut.asked(QueryPolicy(0.3, "best")) == pytest.approx((mixed / np.linalg.norm(mixed))[None])
-    assert len(cut.asked(QueryPolicy(0.3))) == 3
+    cut = Cut(objects(rng, 1), objects(rng, 3), objects(rng, 0))
+    best, all_, catalogued = (
+        cut.asked(QueryPolicy(0.3, "best")), cut.asked(QueryPolicy(0.3)), cut.catalogued("both")
+    )  # fmt: skip
+    for space in DIMENSIONS:
+        mixed = 0.7 * cut.boxes[space][0] + 0.3 * cut.whole[space][0]
+        assert best[space] == pytest.approx((mixed / np.linalg.norm(mixed))[None])
+        assert len(all_[space]) == 3
+        expected = np.concatenate([cut.boxes[space][:2], cut.whole[space]])
+        assert catalogued[space] == pytest.approx(expected)
     assert cut.asked(QueryPolicy(boxes="whole")) is cut.whole
-    assert cut.catalogued("both") == pytest.approx(np.concatenate([cut.boxes[:2], cut.whole]))
-    empty = Cut(cut.whole, cut.boxes[:0], cut.truth)
+    empty = Cut(cut.whole, objects(rng, 0), cut.truth)
     for policy in POLICIES.values():
         assert empty.asked(policy) is cut.whole
     assert empty.catalogued("boxes") is cut.whole
+
+
+def test_scores_are_those_that_ranking_gives():
+    """Each pair by the ranking that serves, hubness included."""
+    rng = np.random.default_rng(3)
+    asked, held, references = objects(rng, 2), objects(rng, 4), objects(rng, 6)
+    hubness = Hubness("sha", references["identity"].astype(np.float32), 2, 0.5, 0.1)
+    held = {space: vectors.astype(np.float32) for space, vectors in held.items()}
+    scores = DefaultRanking(DIMENSIONS, hubness).scores(asked, held)
+    for a in range(2):
+        for h in range(4):
+            candidate = Candidate(
+                product_id="p",
+                similarity={space: float(asked[space][a] @ held[space][h]) for space in DIMENSIONS},
+                identity=held["identity"][h].tobytes(),
+            )
+            (hit,) = rank(default_config(), [candidate], {"p": Product(id="p")}, 1, hubness=hubness)
+            assert scores[a, h] == pytest.approx(hit.score, abs=1e-6)
+
+
+def test_spaces_that_have_no_default_weight_count_evenly():
+    one, other = ({"a": np.eye(2)[[row]], "b": np.eye(2)[[0]]} for row in (0, 1))
+    assert DefaultRanking(["a", "b"]).scores(one, other) == pytest.approx(0.5)
 
 
 def test_the_hits_equal_a_naive_loop_over_objects():
@@ -130,7 +168,7 @@ def test_the_hits_equal_a_naive_loop_over_objects():
     catalogue = [Picture(lambda c=c: plain(c), frozenset([str(n)])) for n, c in enumerate(colours)]
     result = measure_search(Shop("s", photos, catalogue), boxes_in, mean_colour, SPEC)
 
-    def objects(image, boxes):
+    def vectors_of(image, boxes):
         return [
             mean_colour_of(image.crop(tuple(round(v * image.width) for v in box)))
             for box in [detection.box for detection in boxes] or [Box(0, 0, 1, 1)]
@@ -143,7 +181,7 @@ def test_the_hits_equal_a_naive_loop_over_objects():
     expected = []
     for number, photo in enumerate(photos):
         image = photo.load()
-        asked = objects(image, boxes_in(image))
+        asked = vectors_of(image, boxes_in(image))
         best = max(
             range(len(catalogue)),
             key=lambda place: max(one @ mean_colour_of(catalogue[place].load()) for one in asked),

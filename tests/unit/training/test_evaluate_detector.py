@@ -262,6 +262,7 @@ def test_search_is_measured_by_policy_and_one_is_chosen(
     table = run(*arguments).stdout
     assert '"box_policy"' in table
     assert "both: Fruit" in table
+    assert f"{content['chosen']} less" in table
 
 
 def test_a_run_has_no_score_to_search_from(tmp_path: Path) -> None:
