@@ -18,7 +18,7 @@ from magpie.tables.problems import BadFile, Problem
 from training.datasets.box_findings import BoxFindings
 from training.datasets.boxed_photo import Annotation, BoxedPhoto, Corners, photo_of
 
-PICTURES = ("", "JPEGImages", "images")
+PICTURES = ("JPEGImages", "images", "Annotations", "")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -53,7 +53,7 @@ def read(folder: Path, findings: BoxFindings) -> list[BoxedPhoto]:
             _annotation(entry, first, f"{file.name} object {row + 1}", findings)
             for row, entry in enumerate(root.iter("object"))
         ]
-        path = _picture(folder, annotations, name, file.stem)
+        path = _picture(folder, name, file.stem)
         photo = photo_of(
             path,
             Path(os.path.relpath(path, folder)).as_posix(),
@@ -85,12 +85,12 @@ def _annotation(
     return Annotation(corners, name if name and not difficult else None, where)
 
 
-def _picture(folder: Path, annotations: Path, name: str, stem: str) -> Path:
-    """Where the picture lies; the first place that was looked at if it lies nowhere.
+def _picture(folder: Path, name: str, stem: str) -> Path:
+    """Where the picture lies; if it lies nowhere, in the first folder that is there.
 
     A picture that bears the XML file's own name is taken where the one that it names is nowhere.
     """
-    places = [annotations / name, *(folder / place / name for place in PICTURES)]
+    places = [folder / place / name for place in PICTURES if (folder / place).is_dir()]
     others = [place.with_name(stem + suffix) for place in places for suffix in (Path(name).suffix, *SUFFIXES)]
     return next((place for place in (*places, *others) if place.is_file()), places[0])
 

@@ -251,6 +251,15 @@ def test_other_tools_count_pixels_from_0(tmp_path):
     assert photo.name == "JPEGImages/a.jpg"
 
 
+def test_a_missing_picture_is_named_where_pictures_lie(tmp_path):
+    voc(tmp_path, "a", voc_object(1, 1, 50, 50))
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    findings = BoxFindings()
+    assert voc_boxes.read(tmp_path, findings) == []
+    (found,) = findings.found
+    assert (found.kind, found.where) == ("missing file", "JPEGImages/a.jpg")
+
+
 def test_a_picture_that_bears_the_annotations_name_is_taken(tmp_path):
     voc(tmp_path, "a", voc_object(1, 1, 50, 50))
     (tmp_path / "JPEGImages" / "a.jpg").rename(tmp_path / "JPEGImages" / "a.png")
