@@ -82,8 +82,9 @@ def command(
     class name too. With --out the errors are drawn, the worst first, on a page for each set.
 
     With --search also what the boxes do to search: recall@1 by the whole image, the boxes and mixtures of
-    them, and by true boxes in drawn scenes, ranked as for a customer who wrote no config. Which of them a detector's card should name (`box_policy`,
-    `whole_image_share`) is chosen on grocery photos that are not reported on.
+    them, and by true boxes in drawn scenes, ranked as for a customer who wrote no config. Which of them a
+    detector's card should name (`box_policy`, `whole_image_share`) is chosen on grocery photos that are not
+    reported on.
     """
     if not (tests or drawn or shops):
         raise click.UsageError("say on what: --test PATH[:SPLIT,...], --drawn COUNT or --search SHOP")
