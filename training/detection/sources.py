@@ -27,6 +27,8 @@ from training.detection.recipe import BoxData, DetectionRecipe
 from training.detection.teacher import Teacher
 from training.recipe_file import nearest
 
+LABELLED_BY_TEACHER = ("clothes", "groceries")  # kinds of photos without boxes
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -58,6 +60,11 @@ def read_pictures(recipe: DetectionRecipe, root: Path, teacher: Path | None, cac
     if not recipe.data:
         raise InvalidArgument(
             "data", "the recipe names no data: add [[data]] with data = FOLDER and its kind"
+        )
+    unlabelled = [entry.kind for entry in recipe.data if entry.kind in LABELLED_BY_TEACHER]
+    if unlabelled and teacher is None:  # said at once: other data may take minutes to draw
+        raise InvalidArgument(
+            "teacher", f"`{unlabelled[0]}` pictures have no boxes: name a detector by --teacher"
         )
     letterbox = Letterbox(recipe.pool or recipe.model.size, recipe.model.input.fill)
     pools, development = [], []
@@ -151,10 +158,7 @@ def _made(
 ) -> Iterable[LabelledImage]:
     if entry.kind == "composites":
         return _composites(entry, recipe, root)
-    if teacher is None:
-        raise InvalidArgument(
-            "teacher", f"`{entry.kind}` pictures have no boxes: name a detector by --teacher"
-        )
+    assert teacher is not None
     label = photos.clothes if entry.kind == "clothes" else photos.groceries
     return label(root, Teacher(teacher))
 
@@ -193,7 +197,7 @@ def _digest(
             boxes.update(f"{image.source.name} {image.source.path.stat().st_size}".encode())
         for array in (image.boxes, image.labels, image.ignored):
             boxes.update(array.tobytes())
-    labelled = entry.kind in ("clothes", "groceries") and teacher is not None
+    labelled = entry.kind in LABELLED_BY_TEACHER and teacher is not None
     facts = {
         "entry": {**asdict(entry), "share": 1.0},
         "size": recipe.pool or recipe.model.size,

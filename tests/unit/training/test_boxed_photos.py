@@ -321,3 +321,10 @@ def test_mended_boxes_make_another_pool(tmp_path):
         coco(tmp_path / "photos", [image(1)], [box(1, [10 * n, 10, 20, 20]) for n in range(count)])
         (pool,) = read_pictures(recipe, tmp_path, None, tmp_path / "pools").pools
         assert len(pool.boxes[0]) == count
+
+
+def test_a_teacher_that_is_missing_is_missed_before_scenes_are_drawn(tmp_path):
+    """The composites, which come first, would be refused for data that is not there."""
+    recipe = DetectionRecipe(data=(BoxData(kind="composites"), BoxData(kind="groceries")))
+    with pytest.raises(InvalidArgument, match="--teacher"):
+        read_pictures(recipe, tmp_path, None, tmp_path / "pools")
