@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magpie.errors import FailedPrecondition, InvalidArgument
 from magpie.vision.bundle import Bundle
 from training.detection.coco_metrics import coco_figures
 from training.detection.measure import judge, served
+from training.detection.recipe import BoxData
 from training.detection.runs import onnx_run
 from training.detection.sources import annotated
 from training.evaluation.suite import BoxSet
@@ -46,7 +47,9 @@ def lost_classes(current: Bundle, candidate: Bundle, sets: Sequence[BoxSet], dat
         )
     found = []
     for one in sets:
-        before, after = (_ap50(bundle, one, data, known) for bundle in (current, candidate))
+        # The one in place can be neither right nor wrong where a class lies that it never learnt.
+        old = replace(one, boxes=_without(one.boxes, set(new) - set(known)))
+        before, after = _ap50(current, old, data), _ap50(candidate, one, data)
         found += [
             ClassLoss(one.name, label, before[label], after[label])
             for label in known
@@ -60,7 +63,13 @@ def _taxonomy(bundle: Bundle) -> tuple[str, ...]:
     return bundle.detector_card.detection.taxonomy
 
 
-def _ap50(bundle: Bundle, one: BoxSet, data: Path, labels: Sequence[str]) -> dict[str, float]:
+def _without(boxes: BoxData, classes: Collection[str]) -> BoxData:
+    """The same, with these classes ignored, whatever their categories are called."""
+    categories = [category for category, label in boxes.classes.items() if label in classes]
+    return replace(boxes, ignored=(*boxes.ignored, *sorted(classes), *categories))
+
+
+def _ap50(bundle: Bundle, one: BoxSet, data: Path) -> dict[str, float]:
     """Class -> AP50, of a bundle's own taxonomy."""
     card, taxonomy = bundle.detector_card, _taxonomy(bundle)
     try:
@@ -69,4 +78,4 @@ def _ap50(bundle: Bundle, one: BoxSet, data: Path, labels: Sequence[str]) -> dic
         raise FailedPrecondition(f"the boxes of `{one.name}` cannot be used: {error}") from error
     detect = served(onnx_run(card.verified_model(bundle.folder)), card.input, taxonomy)
     figures = coco_figures(judge(detect, images), taxonomy).by_class
-    return {label: figures[label]["AP50"] for label in labels}
+    return {label: values["AP50"] for label, values in figures.items()}

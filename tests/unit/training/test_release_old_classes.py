@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,17 @@ def test_new_classes_and_better_boxes_pass(tmp_path, photos):
     old = bundle(tmp_path / "old", ("cup", "hat"), [[0.9, 0.0], [0.0, 0.0], [0.0, 0.8]])
     new = bundle(tmp_path / "new", ("cup", "hat", "shoe"), [[0.9, 0, 0], [0, 0.9, 0], [0, 0.0, 0.1]])
     assert lost_classes(old, new, [photos], tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["hat", "headgear"])
+def test_boxes_of_a_new_class_are_ignored_for_the_detector_that_never_learnt_it(tmp_path, photos, name):
+    """It takes the hat for a cup, which is no error of its own; the new one finds the hat, but no cup."""
+    if name != "hat":
+        photos = replace(photos, boxes=replace(photos.boxes, classes={"hat": name}))
+    old = bundle(tmp_path / "old", ("cup", "shoe"), [[0.8, 0.0], [0.9, 0.0], [0.0, 0.0]])
+    new = bundle(tmp_path / "new", ("cup", "shoe", name), [[0, 0, 0.3], [0, 0, 0.9], [0, 0.0, 0.0]])
+    (lost,) = lost_classes(old, new, [photos], tmp_path)
+    assert (lost.label, lost.before, lost.after) == ("cup", pytest.approx(1.0), 0.0)
 
 
 def test_a_class_cannot_go_nor_the_photos_that_it_is_measured_on(tmp_path, photos):
