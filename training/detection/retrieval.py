@@ -7,7 +7,7 @@ is the policy, and it is chosen by measurement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,7 @@ from PIL import Image
 
 from magpie.geometry import WHOLE_IMAGE, Box
 from magpie.ranking.calibration import HIT_SPACE
-from magpie.ranking.config import validate
 from magpie.ranking.hubness import Hubness
-from magpie.v1.ranking_config_pb2 import RankingConfig
 from magpie.vision.box_policy import CataloguePolicy, QueryPolicy
 from magpie.vision.detector import Detection
 from magpie.vision.embedder import unit
@@ -28,6 +26,7 @@ from magpie.vision.preprocess import crops, to_tensor
 from training.detection.searched_pictures import Picture, Shop
 from training.embedding.retrieval import Run, Vectors
 from training.evaluation.bootstrap import intervals
+from training.ranking.fit import default_weights
 from training.ranking.serving_path import MAX_QUERY_OBJECTS
 
 Find = Callable[[Image.Image], Sequence[Detection]]  # best first
@@ -74,24 +73,6 @@ class Cut:
         if by == "both":
             return _joined(boxes, self.whole)
         return boxes if by == "boxes" and _count(boxes) else self.whole
-
-
-class DefaultRanking:
-    """How search ranks for a customer who wrote no config: weighted cosines, less hubness."""
-
-    def __init__(self, spaces: Collection[str], hubness: Hubness | None = None) -> None:
-        weights = validate(RankingConfig(), spaces).fusion.weights
-        self._shares = {space: weight / sum(weights.values()) for space, weight in weights.items()}
-        self._hubness = hubness
-
-    def scores(self, asked: Spaces, held: Spaces) -> NDArray[np.float64]:
-        """Of A objects that are looked for and H of the catalogue: (A, H)."""
-        scores = np.zeros((_count(asked), _count(held)))
-        for space, share in self._shares.items():
-            scores += share * (asked[space] @ held[space].T)
-        if self._hubness is not None:
-            scores -= self._shares.get(HIT_SPACE, 0.0) * self._hubness.penalty(held[HIT_SPACE])
-        return scores
 
 
 @dataclass(frozen=True)
@@ -149,7 +130,6 @@ def measure_search(
     """Every policy on every photo, against every kind of catalogue. `advance` is called once a picture."""
     photos = [_cut(picture, find, run, spec, advance) for picture in shop.photos]
     catalogue = [_cut(picture, find, run, spec, advance) for picture in shop.catalogue]
-    ranking = DefaultRanking(catalogue[0].whole.keys(), hubness)
     right = np.array(
         [[bool(one.products & other.products) for other in shop.catalogue] for one in shop.photos], bool
     )
@@ -161,12 +141,21 @@ def measure_search(
     return SearchResult(
         shop.name,
         {
-            name: {by: _hits(objects, held[by], right, ranking) for by in held}
+            name: {by: _hits(objects, held[by], right, hubness) for by in held}
             for name, objects in asked.items()
         },
         [picture.group for picture in shop.photos],
         float(np.mean([_count(cut.boxes) > 0 for cut in photos])),
     )
+
+
+def default_scores(asked: Spaces, held: Spaces, hubness: Hubness | None = None) -> NDArray[np.float64]:
+    """What ranking gives without a customer's config: A objects asked for, H of the catalogue -> (A, H)."""
+    spaces = sorted(held)
+    cosines = np.stack([asked[space] @ held[space].T for space in spaces], axis=2)  # (A, H, S)
+    if hubness is not None:
+        cosines = cosines - hubness.penalties(held[HIT_SPACE], spaces)
+    return np.asarray(cosines @ default_weights(spaces), np.float64)
 
 
 def _cut(picture: Picture, find: Find, run: Run, spec: InputSpec, advance: Callable[[], None]) -> Cut:
@@ -180,10 +169,10 @@ def _cut(picture: Picture, find: Find, run: Run, spec: InputSpec, advance: Calla
 
 
 def _hits(
-    asked: Sequence[Spaces], held: Sequence[Spaces], right: NDArray[np.bool_], ranking: DefaultRanking
+    asked: Sequence[Spaces], held: Sequence[Spaces], right: NDArray[np.bool_], hubness: Hubness | None
 ) -> Hits:
     """Objects of Q photos, objects of G pictures, (Q, G) which are right -> (Q,)."""
-    scores = ranking.scores(_joined(*asked), _joined(*held))
+    scores = default_scores(_joined(*asked), _joined(*held), hubness)
     of_picture = np.maximum.reduceat(scores, _starts(held), axis=1)
     of_photo = np.maximum.reduceat(of_picture, _starts(asked), axis=0)
     hits: Hits = right[np.arange(len(asked)), of_photo.argmax(axis=1)]

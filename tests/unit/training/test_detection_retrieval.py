@@ -24,8 +24,8 @@ from training.detection.retrieval import (
     POLICIES,
     TRUE,
     Cut,
-    DefaultRanking,
     SearchResult,
+    default_scores,
     measure_search,
 )
 from training.detection.searched_pictures import Picture, Shop, drawn_photos, grocery_photos
@@ -135,7 +135,7 @@ def test_scores_are_those_that_ranking_gives():
     asked, held, references = objects(rng, 2), objects(rng, 4), objects(rng, 6)
     hubness = Hubness("sha", references["identity"].astype(np.float32), 2, 0.5, 0.1)
     held = {space: vectors.astype(np.float32) for space, vectors in held.items()}
-    scores = DefaultRanking(DIMENSIONS, hubness).scores(asked, held)
+    scores = default_scores(asked, held, hubness)
     for a in range(2):
         for h in range(4):
             candidate = Candidate(
@@ -149,7 +149,7 @@ def test_scores_are_those_that_ranking_gives():
 
 def test_spaces_that_have_no_default_weight_count_evenly():
     one, other = ({"a": np.eye(2)[[row]], "b": np.eye(2)[[0]]} for row in (0, 1))
-    assert DefaultRanking(["a", "b"]).scores(one, other) == pytest.approx(0.5)
+    assert default_scores(one, other) == pytest.approx(0.5)
 
 
 def test_the_hits_equal_a_naive_loop_over_objects():
