@@ -13,16 +13,15 @@ from rich.table import Table
 
 from magpie.errors import InvalidArgument
 from magpie.settings import default_bundle
-from magpie.vision.bundle import MANIFEST, Bundle
-from magpie.vision.bundle_models import BundleModels
+from magpie.vision.bundle import MANIFEST
 from magpie.vision.detector import Detection
 from training.commands.options import notes, table_console
 from training.detection.contender import Contender
 from training.detection.retrieval import CATALOGUES, POLICIES, SearchResult, measure_search
 from training.detection.searched_pictures import Shop, drawn_photos, grocery_development, grocery_photos
-from training.embedding.runs import onnx_run
 from training.progress import progress
 from training.ranking.serving_path import MAX_QUERY_OBJECTS
+from training.release.contender import contender as embedder_of
 
 DRAWN = 200  # scenes
 # What the chosen policy is compared with: how a card without a choice serves, and search without a detector.
@@ -52,9 +51,7 @@ def search(own: Contender, folder: Path, shops: Sequence[str], data: Path) -> li
     serving = own.serving
     if serving is None:
         raise InvalidArgument("--search", f"{own.title} has no card: make a bundle of it by `magpie export`")
-    bundle = Bundle.load(folder if (folder / MANIFEST).is_file() else default_bundle())
-    card, hubness = bundle.embedder_card, BundleModels(bundle, threads=1).hubness
-    run = onnx_run(card.verified_model(bundle.folder))
+    embedder = embedder_of(str(folder if (folder / MANIFEST).is_file() else default_bundle()))
 
     def find(image: Image.Image) -> list[Detection]:
         return serving.detect(np.asarray(image), MAX_QUERY_OBJECTS)
@@ -64,7 +61,7 @@ def search(own: Contender, folder: Path, shops: Sequence[str], data: Path) -> li
         for shop in _shops(shops, data):
             task = bar.add_task(f"{shop.name}: searching", total=len(shop.photos) + len(shop.catalogue))
             advance = lambda task=task: bar.advance(task)  # noqa: E731
-            results.append(measure_search(shop, find, run, card.input, hubness, advance))
+            results.append(measure_search(shop, find, embedder.run, embedder.spec, embedder.hubness, advance))
     return results
 
 
